@@ -1,0 +1,2 @@
+//! Sans-IO protocol state machines.
+#![forbid(unsafe_code)]
