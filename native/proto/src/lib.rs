@@ -5,6 +5,8 @@
 //! owner's, and their expiry is told to the machine or answered with one of its errors.
 //!
 //! - [`http`]: where one request ends and the next begins, and which requests are refused.
+//! - [`packet`]: the packet modes of Erlang sockets (`line`, `http`, `httph`).
 #![forbid(unsafe_code)]
 
 pub mod http;
+pub mod packet;
