@@ -1,0 +1,96 @@
+%%! -noinput
+%% Answers questions about what Erlang makes of bytes, one line of standard input each, with one line.
+%% Bytes travel as hexadecimal digits with an x before them, so that no word is empty.
+-mode(compile).
+
+main([]) ->
+    ok = io:setopts([binary, {encoding, latin1}]),
+    loop().
+
+loop() ->
+    case io:get_line("") of
+        eof ->
+            ok;
+        Line ->
+            Words = binary:split(string:trim(Line), <<" ">>, [global]),
+            io:put_chars([lists:join(" ", answer(Words)), "\n"]),
+            loop()
+    end.
+
+%% One packet: `packet Mode PacketSize LineLength Bytes'.
+answer([<<"packet">>, Mode, PacketSize, LineLength, Bytes]) ->
+    Buffer = unhex(Bytes),
+    Options = [{packet_size, binary_to_integer(PacketSize)}, {line_length, binary_to_integer(LineLength)}],
+    case erlang:decode_packet(binary_to_existing_atom(Mode), Buffer, Options) of
+        {more, undefined} ->
+            ["more"];
+        {error, invalid} ->
+            ["invalid"];
+        {ok, Packet, Rest} ->
+            packet(Packet) ++ [integer_to_list(byte_size(Buffer) - byte_size(Rest))]
+    end;
+%% A whole stream, read as a server does: `requests Bytes'. The answer is, for each request, its start line,
+%% its fields and its body, and then how it ended: `end', `more' (an incomplete request) or an error.
+answer([<<"requests">>, Bytes]) ->
+    requests(unhex(Bytes)).
+
+requests(<<>>) ->
+    ["end"];
+requests(Bytes) ->
+    case erlang:decode_packet(http_bin, Bytes, []) of
+        {ok, {http_request, _, _, _} = Request, Rest} ->
+            packet(Request) ++ fields(Rest, 0);
+        {ok, _, _} ->
+            ["error"];
+        {more, _} ->
+            ["more"]
+    end.
+
+fields(Bytes, Length) ->
+    case erlang:decode_packet(httph_bin, Bytes, []) of
+        {ok, {http_header, _, 'Content-Length', _, Value} = Field, Rest} ->
+            packet(Field) ++ fields(Rest, binary_to_integer(Value));
+        {ok, {http_header, _, _, _, _} = Field, Rest} ->
+            packet(Field) ++ fields(Rest, Length);
+        {ok, http_eoh, Rest} when byte_size(Rest) >= Length ->
+            <<Body:Length/binary, Next/binary>> = Rest,
+            ["body", hex(Body) | requests(Next)];
+        {ok, http_eoh, _} ->
+            ["more"];
+        {ok, _, _} ->
+            ["error"];
+        {more, _} ->
+            ["more"]
+    end.
+
+packet({http_request, Method, Target, Version}) ->
+    ["request", word(Method)] ++ target(Target) ++ [version(Version)];
+packet({http_response, Version, Status, Phrase}) ->
+    ["response", version(Version), integer_to_list(Status), hex(Phrase)];
+packet({http_header, Bit, Name, RawName, Value}) ->
+    ["header", integer_to_list(Bit), word(Name), hex(RawName), hex(Value)];
+packet(http_eoh) ->
+    ["eoh"];
+packet({http_error, Line}) ->
+    ["http_error", hex(Line)];
+packet(Line) when is_binary(Line) ->
+    ["line", hex(Line)].
+
+target('*') -> ["star"];
+target({absoluteURI, Scheme, Host, Port, Path}) ->
+    ["absolute", atom_to_list(Scheme), hex(Host), io_lib:format("~w", [Port]), hex(Path)];
+target({scheme, Scheme, Rest}) -> ["scheme", hex(Scheme), hex(Rest)];
+target({abs_path, Path}) -> ["abs_path", hex(Path)];
+target(Other) when is_binary(Other) -> ["other", hex(Other)].
+
+version({Major, Minor}) ->
+    io_lib:format("~w.~w", [Major, Minor]).
+
+word(Atom) when is_atom(Atom) -> ["atom:", atom_to_list(Atom)];
+word(Binary) -> hex(Binary).
+
+hex(Bytes) ->
+    [$x | binary:encode_hex(Bytes)].
+
+unhex(<<"x", Digits/binary>>) ->
+    binary:decode_hex(Digits).
