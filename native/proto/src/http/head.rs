@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::error::RequestError;
+use crate::packet;
 
 /// What a head says about the bytes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,9 @@ fn finish(
 }
 
 fn framing(head: &[u8], request: &httparse::Request<'_, '_>) -> Result<Framing, RequestError> {
+    if !request.path.is_some_and(|target| target.starts_with('/')) && !is_request_line(head) {
+        return Err(RequestError::RequestLine);
+    }
     let is_http_11 = request.version == Some(1);
     let mut length = None;
     let mut encoding = None;
@@ -91,6 +95,13 @@ fn framing(head: &[u8], request: &httparse::Request<'_, '_>) -> Result<Framing, 
         (Some(true), None) => Body::Chunked,
     };
     Ok(Framing { body, expects_continue })
+}
+
+/// True when the packet mode that a handler may read with takes the first line for a request, too. Of what got
+/// here, it doesn't when an absolute target has an impossible port.
+fn is_request_line(head: &[u8]) -> bool {
+    let decoded = packet::decode(packet::Mode::Http, head, &packet::Options::default());
+    matches!(decoded, packet::Decoded::Packet { packet: packet::Packet::Request { .. }, .. })
 }
 
 /// Reads a Content-Length, a slice of `head`. `decode_packet` keeps white space after a value, and then
