@@ -223,6 +223,9 @@ fn skip_spaces(bytes: &[u8]) -> &[u8] {
 /// Splits off the word that Erlang takes for a method or a field name; it may be empty. Unlike in RFC 9110,
 /// DEL may be part of it.
 fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let is_part = |byte: &u8| matches!(byte, b'!'..=0x7f) && !b"()<>@,;:\\\"/[]?={}".contains(byte);
+    let is_part = |byte: &u8| {
+        matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9')
+            || matches!(byte, b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~' | 0x7f)
+    };
     bytes.split_at(bytes.iter().position(|byte| !is_part(byte)).unwrap_or(bytes.len()))
 }

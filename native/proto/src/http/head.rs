@@ -159,5 +159,6 @@ fn has_space_before_colon(line: &[u8]) -> bool {
 
 /// A byte of a token (RFC 9110, 5.6.2): of a method or a field name.
 pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
