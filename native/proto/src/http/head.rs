@@ -107,11 +107,11 @@ fn is_request_line(head: &[u8]) -> bool {
 /// Reads a Content-Length, a slice of `head`. `decode_packet` keeps white space after a value, and then
 /// `binary_to_integer` fails where we would have read a number: such a value is refused.
 fn content_length(head: &[u8], value: &[u8]) -> Result<u64, RequestError> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(RequestError::ContentLength);
+    }
     let end = value.as_ptr() as usize + value.len() - head.as_ptr() as usize;
-    if value.is_empty()
-        || !matches!(head.get(end), Some(b'\r' | b'\n'))
-        || !value.iter().all(u8::is_ascii_digit)
-    {
+    if !matches!(head.get(end), Some(b'\r' | b'\n')) {
         return Err(RequestError::ContentLength);
     }
     value

@@ -188,8 +188,8 @@ impl Requests {
         }
     }
 
-    /// True when the current request was delivered whole, or none has begun to be delivered. A handler that
-    /// asks for bytes now is waiting for a request and owes nothing.
+    /// True when the current request was delivered whole, or none has begun to be delivered, also while the
+    /// leftover of the one before is discarded. A handler that asks for bytes now waits for a next request.
     pub fn is_between_requests(&self) -> bool {
         match self.state {
             State::Ready { request, begun } => !begun || request.remaining == 0,
