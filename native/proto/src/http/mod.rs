@@ -167,9 +167,10 @@ impl Requests {
 
     /// Bytes of the current request's head that were not delivered; they are in the buffer. 0 unless ready.
     ///
-    /// A handler that gets head and body in one piece may take a body that it did not expect for the next
-    /// request (`ejabberd_http` does, for methods it does not know). Ending the first delivery here avoids
-    /// it.
+    /// A handler that gets head and body in one piece may take a body that it did not expect for a next
+    /// request. `ejabberd_http` 23.01 does: a PATCH whose body is a GET gets two answers. Ending a delivery
+    /// where the head ends, and calling [`next_request`](Self::next_request) when it asks again for a
+    /// request, prevents that.
     pub fn head_remaining(&self) -> usize {
         match self.state {
             // A head fits in memory: it was found in a buffer.
