@@ -130,7 +130,7 @@ reload(#{state := State} = Ejabberd, Listeners) ->
     ok = call(Ejabberd, ejabberd_config, reload, []).
 
 %% One more HTTP listener for reload/2. A string among the options is quoted.
--spec http_listener(module(), [{port | ip | tls, integer() | string() | boolean()}]) -> iodata().
+-spec http_listener(module(), [{Option :: atom(), integer() | string() | boolean()}]) -> iodata().
 http_listener(Module, Options) ->
     ["  -\n", [["    ", atom_to_list(Key), ": ", yaml(Value), "\n"] || {Key, Value} <- Options],
      "    module: ", atom_to_list(Module), "\n",

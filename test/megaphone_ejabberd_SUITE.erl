@@ -8,6 +8,7 @@
 -export([large_upload_comes_back_identical/1, chunked_upload/1, upload_waits_for_100_continue/1,
          head_has_no_body/1, http_1_0_connection_is_closed/1, connection_close_is_honoured/1,
          connection_is_kept/1, pipelined_requests_are_answered_in_order/1, web_admin_asks_for_a_password/1]).
+-export([malformed_heads_are_refused/1, limits_of_the_head_are_options/1, random_bytes_leave_the_node_up/1]).
 -export([reload_frees_and_takes_the_port/1, listener_on_ipv6/1, listener_on_unix_socket/1,
          https_and_secure_websocket/1]).
 -export([killed_handler_leaves_the_node_up/1, node_stops_with_clients_connected/1]).
@@ -23,7 +24,7 @@ all() -> [{group, stock}, {group, megaphone}].
 
 groups() ->
     [{stock, [], cases()},
-     {megaphone, [], cases() ++ [pipelined_requests_are_answered_in_order]}].
+     {megaphone, [], cases() ++ beyond_stock()}].
 
 cases() ->
     [strophe_chats_over_bosh, strophe_chats_over_websocket, stanza_chats_over_bosh, stanza_chats_over_websocket,
@@ -31,7 +32,11 @@ cases() ->
      large_upload_comes_back_identical, chunked_upload, upload_waits_for_100_continue, head_has_no_body,
      http_1_0_connection_is_closed, connection_close_is_honoured, connection_is_kept, web_admin_asks_for_a_password,
      reload_frees_and_takes_the_port, listener_on_ipv6, listener_on_unix_socket, https_and_secure_websocket,
-     killed_handler_leaves_the_node_up, node_stops_with_clients_connected].
+     random_bytes_leave_the_node_up, killed_handler_leaves_the_node_up, node_stops_with_clients_connected].
+
+%% What ejabberd_http doesn't do.
+beyond_stock() ->
+    [pipelined_requests_are_answered_in_order, malformed_heads_are_refused, limits_of_the_head_are_options].
 
 init_per_group(stock, Config) -> start_ejabberd(ejabberd_http, Config);
 init_per_group(megaphone, Config) -> start_ejabberd(megaphone_http, Config).
@@ -219,6 +224,55 @@ web_admin_asks_for_a_password(Config) ->
     ?assertEqual(<<"401">>, curl_status([Url])),
     ?assertEqual(<<"401">>, curl_status(["--user", Jid ++ ":wrong", Url])),
     ?assertEqual(<<"200">>, curl_status(["--user", Jid ++ ":" ++ Password, Url])).
+
+%% Where two readers of a head could disagree about it (RFC 9112, 5 and 6.3), it is refused and not passed on.
+malformed_heads_are_refused(Config) ->
+    Heads = [
+        "GET\r\n\r\n",
+        "GET /bosh HTTP/1.1\r\nHost : localhost\r\n\r\n",
+        "GET /bosh HTTP/1.1\r\nHost: local\rhost\r\n\r\n",
+        "GET /bosh HTTP/1.1\r\nHost: local\0host\r\n\r\n",
+        "POST /bosh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "POST /bosh HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        "POST /bosh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ],
+    Port = megaphone_ct_node:port(ejabberd(Config), http),
+    [?assertEqual({Head, 400}, {Head, refusal(Port, Head)}) || Head <- Heads].
+
+limits_of_the_head_are_options(Config) ->
+    Port = megaphone_ct_node:free_port(),
+    Listener = megaphone_ct_node:http_listener(
+        http_module(Config), [{port, Port}, {ip, "127.0.0.1"}, {max_head, 4096}, {head_timeout, "1 second"}]),
+    ok = megaphone_ct_node:reload(ejabberd(Config), [Listener]),
+    Head = iolist_to_binary(megaphone_ct_http:request("GET", "/bosh", [{"X-Long", lists:duplicate(4096, $a)}])),
+    ?assertEqual(431, refusal(Port, Head)),
+    ?assertEqual(408, refusal(Port, "GET /bosh HTTP/1.1\r\nHost: loc")),
+    ?assertEqual(<<"200">>, curl_status([lists:flatten(io_lib:format("http://127.0.0.1:~w/bosh", [Port]))])),
+    ok = megaphone_ct_node:reload(ejabberd(Config), []).
+
+%% The status with which the server refuses these bytes and closes the connection.
+refusal(Port, Bytes) ->
+    Socket = megaphone_ct_http:connect(Port),
+    ok = megaphone_ct_http:send(Socket, Bytes),
+    #{status := Status} = megaphone_ct_http:response(Socket),
+    ok = megaphone_ct_http:await_closed(Socket),
+    Status.
+
+%% Some look like the start of a request, the others are noise from their first byte.
+random_bytes_leave_the_node_up(Config) ->
+    Seed = rand:seed_s(exsss),
+    ct:log("seed ~p", [rand:export_seed_s(Seed)]),
+    lists:foldl(
+        fun(N, Random) ->
+            {Noise, Random1} = rand:bytes_s(N, Random),
+            Socket = connect(Config),
+            %% The server may have closed the connection on the first bytes already.
+            _ = gen_tcp:send(Socket, [lists:nth(1 + N rem 3, ["", "GET /", "POST /bosh HTTP/1.1\r\n"]), Noise]),
+            ok = gen_tcp:close(Socket),
+            Random1
+        end,
+        Seed, lists:seq(1, 1000)),
+    ?assertEqual(<<"200">>, curl_status([url(Config, "http", "/bosh")])).
 
 %% --- listeners
 
