@@ -402,7 +402,7 @@ impl<H: Host> Connection<H> {
 
     /// `process` has the connection from here on. False when it has ended already.
     pub(crate) fn attach(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> bool {
-        if !cx.system.host().watch(process, cx.conn) {
+        if !cx.sink.watch(process, cx.conn) {
             return false;
         }
         self.attached = Some(Box::new(Attached {
@@ -443,7 +443,7 @@ impl<H: Host> Connection<H> {
     /// stale.
     fn detach(&mut self, cx: &mut Cx<'_, H>) {
         let Some(attached) = self.attached.take() else { return };
-        cx.system.host().unwatch(attached.owner, cx.conn);
+        cx.sink.unwatch(attached.owner, cx.conn);
         cx.conn = cx.conn.next_generation();
         let readers = attached.reader.map(|reader| reader.waiter);
         let monitors = attached.monitors.into_iter().map(|(_, waiter)| waiter);

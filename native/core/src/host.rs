@@ -14,13 +14,6 @@ pub trait Host: Send + Sync + Sized + 'static {
     /// A wake-up that was prepared by the one who waits; used once, or dropped.
     type Waiter: Send;
 
-    /// From now on `System::owner_down` is called when `process` ends. False when it has ended already.
-    /// Called with the connection locked: must not call back into the system.
-    fn watch(&self, process: Self::Process, conn: Conn) -> bool;
-
-    /// Takes that back.
-    fn unwatch(&self, process: Self::Process, conn: Conn);
-
     /// Is it still there? For one who waits and was not watched.
     fn is_alive(&self, process: Self::Process) -> bool;
 
@@ -28,10 +21,17 @@ pub trait Host: Send + Sync + Sized + 'static {
     fn thread_sink(&self) -> Box<dyn Sink<Self>>;
 }
 
-/// Takes events. Which one to use depends on the thread, so every operation that may cause one is given it.
+/// The way to the host's processes. It depends on the thread, so every operation that may need it is given
+/// it. Its methods are called with a connection locked: they must not call back into the system.
 pub trait Sink<H: Host> {
-    /// Sends one event. Called with the connection locked: must not call back into the system.
+    /// Sends one event.
     fn emit(&mut self, event: Event<'_, H>);
+
+    /// From now on `System::owner_down` is called when `process` ends. False when it has ended already.
+    fn watch(&mut self, process: H::Process, conn: Conn) -> bool;
+
+    /// Takes that back.
+    fn unwatch(&mut self, process: H::Process, conn: Conn);
 }
 
 /// Something that somebody is to be told.

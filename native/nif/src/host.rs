@@ -116,31 +116,31 @@ impl ErlangHost {
 
 impl ErlangHost {
     /// The listener closes when `process` ends. False when it has ended already.
-    pub(crate) fn watch_listener(&self, process: LocalPid, listener: ListenerId) -> bool {
+    pub(crate) fn watch_listener(&self, env: Env<'_>, process: LocalPid, listener: ListenerId) -> bool {
         self.listener_owners.lock().insert(listener, process);
-        self.add(process, Subject::Listener(listener))
+        self.add(Some(env), process, Subject::Listener(listener))
     }
 
     /// Takes that back.
-    pub(crate) fn unwatch_listener(&self, listener: ListenerId) {
+    pub(crate) fn unwatch_listener(&self, env: Env<'_>, listener: ListenerId) {
         if let Some(process) = self.listener_owners.lock().remove(&listener) {
-            self.remove(process, Subject::Listener(listener));
+            self.remove(Some(env), process, Subject::Listener(listener));
         }
     }
 
-    fn add(&self, pid: LocalPid, subject: Subject) -> bool {
+    fn add(&self, env: Option<Env<'_>>, pid: LocalPid, subject: Subject) -> bool {
         let part = self.part(pid);
         let mut by_process = part.by_process.lock();
         if let Some(watch) = by_process.get_mut(&pid) {
             watch.subjects.push(subject);
             return true;
         }
-        let Some(monitor) = part.monitor(None, &pid) else { return false };
+        let Some(monitor) = part.monitor(env, &pid) else { return false };
         by_process.insert(pid, Watch { monitor, subjects: SmallVec::from_elem(subject, 1) });
         true
     }
 
-    fn remove(&self, pid: LocalPid, subject: Subject) {
+    fn remove(&self, env: Option<Env<'_>>, pid: LocalPid, subject: Subject) {
         let part = self.part(pid);
         let mut by_process = part.by_process.lock();
         let Some(watch) = by_process.get_mut(&pid) else { return };
@@ -149,7 +149,7 @@ impl ErlangHost {
         }
         if watch.subjects.is_empty() {
             // False when it has fired already: `down` then finds nothing.
-            part.demonitor(None, &watch.monitor);
+            part.demonitor(env, &watch.monitor);
             by_process.remove(&pid);
         }
     }
@@ -158,14 +158,6 @@ impl ErlangHost {
 impl Host for ErlangHost {
     type Process = Pid;
     type Waiter = Waiter;
-
-    fn watch(&self, process: Pid, conn: Conn) -> bool {
-        self.add(process.0, Subject::Connection(conn))
-    }
-
-    fn unwatch(&self, process: Pid, conn: Conn) {
-        self.remove(process.0, Subject::Connection(conn));
-    }
 
     fn is_alive(&self, process: Pid) -> bool {
         OwnedEnv::new().run(|env| process.0.is_alive(env))
@@ -197,6 +189,24 @@ impl Sink<ErlangHost> for CallerSink<'_> {
             }
         };
     }
+
+    fn watch(&mut self, process: Pid, conn: Conn) -> bool {
+        watch(Some(self.env), process, conn)
+    }
+
+    fn unwatch(&mut self, process: Pid, conn: Conn) {
+        unwatch(Some(self.env), process, conn);
+    }
+}
+
+fn watch(env: Option<Env<'_>>, process: Pid, conn: Conn) -> bool {
+    SYSTEM.get().is_some_and(|system| system.host().add(env, process.0, Subject::Connection(conn)))
+}
+
+fn unwatch(env: Option<Env<'_>>, process: Pid, conn: Conn) {
+    if let Some(system) = SYSTEM.get() {
+        system.host().remove(env, process.0, Subject::Connection(conn));
+    }
 }
 
 /// Sends from a thread of ours.
@@ -215,6 +225,14 @@ impl Sink<ErlangHost> for ThreadSink {
                 let _ = self.env.send_and_clear(to, build);
             }),
         }
+    }
+
+    fn watch(&mut self, process: Pid, conn: Conn) -> bool {
+        watch(None, process, conn)
+    }
+
+    fn unwatch(&mut self, process: Pid, conn: Conn) {
+        unwatch(None, process, conn);
     }
 }
 

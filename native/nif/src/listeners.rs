@@ -21,10 +21,10 @@ fn listen<'a>(env: Env<'a>, number: i32, owner: LocalPid, options: Term<'a>) -> 
         .map_err(megaphone_core::Error::Os)
         .and_then(|fd| system.listen(fd, config, starter.map(Pid)))
         .and_then(|id| {
-            if system.host().watch_listener(owner, id) {
+            if system.host().watch_listener(env, owner, id) {
                 return Ok(id);
             }
-            system.host().unwatch_listener(id);
+            system.host().unwatch_listener(env, id);
             system.close_listener(id, &mut CallerSink { env })?;
             Err(megaphone_core::Error::Closed)
         });
@@ -88,7 +88,7 @@ fn set_listener_option(config: &mut ListenerConfig, key: Atom, value: Term<'_>) 
 #[rustler::nif]
 fn close_listener(env: Env<'_>, id: u32) -> NifResult<Term<'_>> {
     let system = system()?;
-    system.host().unwatch_listener(ListenerId(id));
+    system.host().unwatch_listener(env, ListenerId(id));
     let closed = system.close_listener(ListenerId(id), &mut CallerSink { env });
     Ok(closed.map_or_else(|error| terms::error(env, error), |()| atoms::ok().encode(env)))
 }

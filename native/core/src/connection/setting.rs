@@ -110,7 +110,7 @@ impl<H: Host> Connection<H> {
     }
 
     /// Hands the connection from one owner to another.
-    pub(crate) fn give(&mut self, cx: &Cx<'_, H>, from: H::Process, to: H::Process) -> Result<(), Error> {
+    pub(crate) fn give(&mut self, cx: &mut Cx<'_, H>, from: H::Process, to: H::Process) -> Result<(), Error> {
         let Some(attached) = self.attached.as_mut().filter(|_| self.phase == Phase::Running) else {
             return Err(Error::Closed);
         };
@@ -120,11 +120,11 @@ impl<H: Host> Connection<H> {
         if from == to {
             return Ok(());
         }
-        if !cx.system.host().watch(to, cx.conn) {
+        if !cx.sink.watch(to, cx.conn) {
             return Err(Error::Invalid);
         }
         attached.owner = to;
-        cx.system.host().unwatch(from, cx.conn);
+        cx.sink.unwatch(from, cx.conn);
         Ok(())
     }
 
