@@ -1,2 +1,4 @@
 //! Sans-IO protocol state machines.
 #![forbid(unsafe_code)]
+
+pub mod xmpp;

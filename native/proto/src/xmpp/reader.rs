@@ -1,0 +1,137 @@
+//! rxml's events gathered into elements: the part that streams and documents have in common.
+
+use rxml::error::EndOrError;
+use rxml::{Options, Parse, RawEvent, RawParser, WithOptions};
+
+use super::element::{Element, ElementBuilder};
+use super::error::{Limits, StreamError};
+use super::names::{Head, Names, Naming, Scope};
+
+/// What became of the bytes given to a [`Reader`].
+pub(super) enum Step {
+    /// The XML declaration is there.
+    Declared,
+    /// The start tag of an element is complete.
+    Entered,
+    /// An element is complete.
+    Left,
+    /// Character data was added.
+    Texted,
+    /// All bytes are used up.
+    NeedMore,
+    /// The document is complete.
+    Done,
+}
+
+/// A parser with the tree it is building. Costs a few hundred bytes and rxml's token buffer.
+pub(super) struct Reader {
+    raw: RawParser,
+    names: Names,
+    head: Option<Head>,
+    builder: ElementBuilder,
+}
+
+impl Reader {
+    pub(super) fn new(naming: Naming, limits: &Limits) -> Self {
+        Self::with_names(Names::of_document(naming), limits)
+    }
+
+    /// A reader that stands right behind the header of a stream.
+    pub(super) fn inside(scope: &Scope, limits: &Limits) -> Result<Self, StreamError> {
+        let mut reader = Self::with_names(Names::of_stanzas(scope), limits);
+        // rxml checks end tags against start tags, the stream's own included, so it has to see that one.
+        let header = format!("<{}>", scope.name);
+        let mut unread = header.as_bytes();
+        while !matches!(reader.raw_step(&mut unread, false)?, None | Some(RawEvent::ElementHeadClose(_))) {}
+        Ok(reader)
+    }
+
+    fn with_names(names: Names, limits: &Limits) -> Self {
+        let options = Options { max_token_length: limits.token_bytes, ..Options::default() };
+        Self { raw: RawParser::with_options(options), names, head: None, builder: ElementBuilder::default() }
+    }
+
+    /// Open elements, the stream's included.
+    pub(super) fn depth(&self) -> usize {
+        self.names.depth()
+    }
+
+    /// Takes bytes off the front of `input` up to the next event.
+    pub(super) fn step(
+        &mut self,
+        input: &mut &[u8],
+        at_end: bool,
+        limits: &Limits,
+    ) -> Result<Step, StreamError> {
+        loop {
+            let Some(event) = self.raw_step(input, at_end)? else {
+                return Ok(if at_end { Step::Done } else { Step::NeedMore });
+            };
+            match event {
+                RawEvent::XmlDeclaration(..) => return Ok(Step::Declared),
+                RawEvent::ElementHeadOpen(_, (prefix, local)) => {
+                    if self.depth() > limits.depth {
+                        return Err(StreamError::policy("elements nested too deep"));
+                    }
+                    self.head = Some(Head { prefix, local, attrs: Vec::new() });
+                }
+                RawEvent::Attribute(_, (prefix, local), value) => {
+                    let Some(head) = &mut self.head else { continue };
+                    if head.attrs.len() >= limits.attributes {
+                        return Err(StreamError::policy("too many attributes"));
+                    }
+                    head.attrs.push((prefix, local, value));
+                }
+                RawEvent::ElementHeadClose(_) => {
+                    if let Some(head) = &self.head {
+                        self.names.enter(head, limits, &mut self.builder)?;
+                    }
+                    return Ok(Step::Entered);
+                }
+                RawEvent::Text(_, text) => {
+                    self.builder.text(text.as_bytes());
+                    return Ok(Step::Texted);
+                }
+                RawEvent::ElementFoot(_) => {
+                    self.builder.end();
+                    self.names.leave();
+                    return Ok(Step::Left);
+                }
+            }
+        }
+    }
+
+    /// What the header entered last leaves for the stanzas.
+    pub(super) fn scope(&self) -> Option<Scope> {
+        self.head.as_ref().map(Scope::of_header)
+    }
+
+    /// Takes what was built out, closed where it is still open, and starts anew.
+    pub(super) fn take_element(&mut self) -> Result<Element, StreamError> {
+        std::mem::take(&mut self.builder).finish().map_err(|_| StreamError::TOO_BIG)
+    }
+
+    /// Closes a header, which has no end of its own yet, and takes it.
+    pub(super) fn take_header(&mut self) -> Result<Element, StreamError> {
+        self.builder.end();
+        self.take_element()
+    }
+
+    /// Forgets character data that belongs to no element.
+    pub(super) fn drop_text(&mut self) {
+        self.builder = ElementBuilder::default();
+    }
+
+    /// Gives back memory that the next token will need, while the peer lets the reader wait.
+    pub(super) fn release_temporaries(&mut self) {
+        self.raw.release_temporaries();
+    }
+
+    fn raw_step(&mut self, input: &mut &[u8], at_end: bool) -> Result<Option<RawEvent>, StreamError> {
+        match self.raw.parse(input, at_end) {
+            Ok(event) => Ok(event),
+            Err(EndOrError::NeedMoreData) => Ok(None),
+            Err(EndOrError::Error(error)) => Err(error.into()),
+        }
+    }
+}
