@@ -283,10 +283,7 @@ mod tests {
         builder.text(b"y");
         builder.end();
         let element = builder.finish().unwrap();
-        assert_eq!(
-            element.items().collect::<Vec<_>>(),
-            [Item::Start(b"a"), Item::Text(b"xy"), Item::End]
-        );
+        assert_eq!(element.items().collect::<Vec<_>>(), [Item::Start(b"a"), Item::Text(b"xy"), Item::End]);
     }
 
     #[test]

@@ -14,7 +14,7 @@
 
 use std::borrow::Cow;
 
-use rxml::{NcName, XMLNS_XML};
+use rxml::{NcName, XMLNS_XML, XMLNS_XMLNS};
 
 use super::element::ElementBuilder;
 use super::error::{Limits, StreamError};
@@ -45,9 +45,11 @@ impl Head {
     /// The other attributes in the order sent.
     fn plain_attrs(&self) -> impl Iterator<Item = (Option<&NcName>, &NcName, &str)> {
         self.attrs.iter().filter_map(|(prefix, local, value)| {
-            declared_prefix(prefix.as_ref(), local)
-                .is_none()
-                .then_some((prefix.as_ref(), local, value.as_str()))
+            declared_prefix(prefix.as_ref(), local).is_none().then_some((
+                prefix.as_ref(),
+                local,
+                value.as_str(),
+            ))
         })
     }
 
@@ -156,6 +158,9 @@ impl Names {
             // rfc3986 has no line feed, and expat in namespace mode lets no separator of its own in.
             if uri.contains('\n') {
                 return Err(StreamError::not_well_formed("invalid namespace name"));
+            }
+            if uri == XMLNS_XMLNS {
+                return Err(StreamError::not_well_formed("reserved namespace name"));
             }
             self.bind(prefix, uri);
         }

@@ -97,11 +97,7 @@ impl Stream {
     }
 
     /// Takes bytes off the front of `input` up to the next event; `None` when all are used up without one.
-    pub fn handle_bytes(
-        &mut self,
-        input: &mut &[u8],
-        limits: &Limits,
-    ) -> Result<Option<Event>, StreamError> {
+    pub fn handle_bytes(&mut self, input: &mut &[u8], limits: &Limits) -> Result<Option<Event>, StreamError> {
         let result = self.next_event(input, limits);
         if matches!(result, Err(_) | Ok(Some(Event::StreamEnd(_)))) {
             *self = Self { phase: Phase::Closed, scope: None, partial: None };
@@ -191,7 +187,12 @@ impl Stream {
             self.phase = Phase::Spaced;
         }
         *input = trimmed;
-        Ok(())
+        match input.first() {
+            Some(byte) if self.phase != Phase::Open && !self.is_closed() && *byte != b'<' => {
+                Err(StreamError::not_well_formed("text before the stream header"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn skip_byte_order_mark(&mut self, mut seen: u8, input: &mut &[u8]) -> Result<(), StreamError> {

@@ -43,7 +43,11 @@ pub fn element_to_vec(element: &Element) -> Vec<u8> {
 }
 
 /// Appends a stream header: XML declaration and start tag, as `fxml:element_to_header/1` gives it.
-pub fn write_header<'a>(name: &[u8], attrs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>, out: &mut Vec<u8>) {
+pub fn write_header<'a>(
+    name: &[u8],
+    attrs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"<?xml version='1.0'?>");
     write_start_tag(name, attrs, out);
 }

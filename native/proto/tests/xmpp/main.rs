@@ -1,0 +1,7 @@
+//! XML streams: compared with ejabberd's parser, and on their own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod corpus;
+mod differential;
+mod oracle;
+mod stream;
