@@ -118,14 +118,14 @@ impl Stream {
             None => Box::new(Partial { reader: self.new_reader(limits)?, taken: 0 }),
         };
         let event = self.advance(&mut partial, input, limits)?;
-        match event {
-            Some(_) => partial.taken = 0,
-            None => partial.reader.release_temporaries(),
-        }
-        // With nothing taken since the last event there is nothing in the parser that is worth its memory.
-        if event.is_some() || partial.taken > 0 {
+        if event.is_some() {
+            partial.taken = 0;
+            self.partial = Some(partial);
+        } else if partial.taken > 0 {
+            partial.reader.release_temporaries();
             self.partial = Some(partial);
         }
+        // Else the parser has seen nothing since the last event, and is not worth its memory.
         Ok(event)
     }
 
