@@ -1,4 +1,5 @@
 //! Sans-IO protocol state machines.
 #![forbid(unsafe_code)]
 
+pub mod ws;
 pub mod xmpp;
