@@ -14,6 +14,7 @@
 mod request;
 mod response;
 mod session;
+mod window;
 
 pub use request::{Request, RequestError};
 pub use response::{EMPTY_BODY, terminal_body};

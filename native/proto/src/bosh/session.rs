@@ -1,10 +1,11 @@
-//! One session: the window of request ids, what is held, what is kept, and when it ends.
+//! One session: what its requests mean, when they are answered, and when it ends.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::request::{KeyHash, Request, hash_of_key, key_hash};
 use super::response::{Body, EMPTY_BODY, Queue, recoverable_body, terminal_body};
+use super::window::{Created, Early, Held, Place, Repeated, Window};
 use super::{Condition, Config, NS_XBOSH};
 use crate::xmpp::{self, Element, ElementBuilder, NS_CLIENT, NS_STREAM};
 
@@ -59,20 +60,12 @@ pub struct Session {
     content: Option<Box<str>>,
     /// The hash that the next request's key has to have.
     key: Option<KeyHash>,
-    /// The last request that was processed; all before it were.
-    rid: u64,
+    window: Window,
     wait_seconds: u32,
-    hold: u8,
     wants_acks: bool,
     /// Who has ended the stream; nothing more goes to or comes from the c2s.
     ending: Option<Closed>,
     is_closed: bool,
-    /// Processed and not answered, by request id.
-    held: Vec<Held>,
-    /// Received before their turn.
-    early: Vec<Early>,
-    /// The last answers, by request id.
-    kept: Vec<Kept>,
     queue: Queue,
     /// When the last request came, in milliseconds, if it was an empty poll.
     polled_at: Option<u64>,
@@ -85,35 +78,6 @@ struct StreamInfo {
     to: Box<str>,
     version: Option<Box<str>>,
     lang: Option<Box<str>>,
-}
-
-#[derive(Debug)]
-struct Held {
-    rid: u64,
-    /// None when its connection was lost.
-    ticket: Option<Ticket>,
-    answer_at: u64,
-    /// What its answer says of the session, when this is the request that created it.
-    created: Option<Box<Created>>,
-}
-
-#[derive(Debug)]
-struct Created {
-    sid: Box<str>,
-    version: (u32, u32),
-}
-
-#[derive(Debug)]
-struct Early {
-    ticket: Option<Ticket>,
-    request: Box<Request>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    rid: u64,
-    /// None is [`EMPTY_BODY`].
-    body: Option<Arc<[u8]>>,
 }
 
 impl Session {
@@ -138,24 +102,19 @@ impl Session {
             stream: Box::new(StreamInfo { to, version: request.xmpp_version, lang: request.lang }),
             content: request.content,
             key: request.new_key,
-            rid: request.rid,
+            window: Window::new(request.rid, hold.min(config.max_hold)),
             wait_seconds,
-            hold: hold.min(config.max_hold),
             wants_acks: request.ack == Some(1),
             ending: None,
             is_closed: false,
-            held: Vec::new(),
-            early: Vec::new(),
-            kept: Vec::new(),
             queue: Queue::default(),
             polled_at: None,
             inactive_at: now + millis(config.max_inactivity),
         };
-        session.hold(request.rid, Some(ticket), now);
-        if let Some(held) = session.held.first_mut() {
-            let version = request.version.unwrap_or(VERSION).min(VERSION);
-            held.created = Some(Box::new(Created { sid: sid.into(), version }));
-        }
+        let version = request.version.unwrap_or(VERSION).min(VERSION);
+        let created = Some(Box::new(Created { sid: sid.into(), version }));
+        let answer_at = session.answer_at(now);
+        session.window.hold(Held { rid: request.rid, ticket: Some(ticket), answer_at, created });
         session.stream_event(session.stream.start(), out);
         for stanza in request.payload {
             session.stream_event(xmpp::Event::Element(stanza), out);
@@ -174,22 +133,25 @@ impl Session {
         out: &mut Vec<Event>,
     ) {
         let now = millis(now);
-        let next = self.rid + 1;
-        if self.is_closed || request.rid > self.rid + self.requests() {
-            self.fail(Condition::ItemNotFound, Some(ticket), out);
-        } else if request.rid > next {
-            self.take_early(request, ticket, out);
-            self.rest(now, config.max_inactivity);
-        } else if request.rid < next {
-            self.repeat(request.rid, ticket, out);
-            self.rest(now, config.max_inactivity);
-        } else {
-            self.process(request, Some(ticket), config, now, out);
-            while let Some(index) = self.early.iter().position(|early| early.request.rid == self.rid + 1)
-                && !self.is_closed
-            {
-                let Early { ticket, request } = self.early.swap_remove(index);
-                self.process(*request, ticket, config, now, out);
+        match self.window.place(request.rid) {
+            _ if self.is_closed => self.fail(Condition::ItemNotFound, Some(ticket), out),
+            Place::Beyond => self.fail(Condition::ItemNotFound, Some(ticket), out),
+            Place::Early => {
+                let replaced = self.window.take_early(request, ticket);
+                out.extend(replaced.map(|before| respond(before, recoverable_body())));
+                self.rest(now, config.max_inactivity);
+            }
+            Place::Past => {
+                self.repeat(request.rid, ticket, out);
+                self.rest(now, config.max_inactivity);
+            }
+            Place::Next => {
+                self.process(request, Some(ticket), config, now, out);
+                while !self.is_closed
+                    && let Some(Early { ticket, request }) = self.window.next_early()
+                {
+                    self.process(*request, ticket, config, now, out);
+                }
             }
         }
         self.settle(config, now, out);
@@ -198,18 +160,14 @@ impl Session {
     /// The connection of a request that is not answered was lost. Its answer will be kept for the client to ask for
     /// again.
     pub fn handle_disconnect(&mut self, ticket: Ticket, config: &Config, now: Duration) {
-        for early in self.early.iter_mut().filter(|early| early.ticket == Some(ticket)) {
-            early.ticket = None;
-        }
-        if let Some(held) = self.held.iter_mut().find(|held| held.ticket == Some(ticket)) {
-            held.ticket = None;
+        if self.window.lose(ticket) {
             self.rest(millis(now), config.max_inactivity);
         }
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout); earlier does no harm.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let at = if self.is_waiting() { self.held.first()?.answer_at } else { self.inactive_at };
+        let at = if self.window.is_waiting() { self.window.oldest()?.answer_at } else { self.inactive_at };
         (!self.is_closed).then(|| Duration::from_millis(at))
     }
 
@@ -219,11 +177,11 @@ impl Session {
         if self.is_closed {
             return;
         }
-        if !self.is_waiting() && now >= self.inactive_at {
+        if !self.window.is_waiting() && now >= self.inactive_at {
             self.answer_all(Some(Condition::ItemNotFound), out);
             self.close(Closed::Inactive, out);
         }
-        while self.is_waiting() && self.held.first().is_some_and(|held| held.answer_at <= now) {
+        while self.window.is_waiting() && self.window.oldest().is_some_and(|held| held.answer_at <= now) {
             self.answer_oldest(config, now, out);
         }
     }
@@ -282,63 +240,33 @@ impl Session {
     /// Bytes of heap memory that the session holds, what is queued and what came early apart.
     pub fn heap_bytes(&self) -> usize {
         let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
-        let kept = self.kept.iter().filter_map(|kept| kept.body.as_ref()).map(|body| 16 + body.len());
         size_of::<StreamInfo>()
             + self.stream.to.len()
             + text(&self.stream.version)
             + text(&self.stream.lang)
             + text(&self.content)
-            + self.held.capacity() * size_of::<Held>()
-            + self.kept.capacity() * size_of::<Kept>()
-            + kept.sum::<usize>()
+            + self.window.heap_bytes()
     }
 
-    /// How many requests the client may have under way.
-    fn requests(&self) -> u64 {
-        u64::from(self.hold) + 1
-    }
-
-    /// Whether a request is waiting that an answer would reach.
-    fn is_waiting(&self) -> bool {
-        self.held.iter().any(|held| held.ticket.is_some())
-    }
-
-    fn hold(&mut self, rid: u64, ticket: Option<Ticket>, now: u64) {
-        // One more than is held, for as long as it takes to answer the oldest.
-        self.held.reserve_exact(1);
-        let answer_at = now + 1000 * u64::from(self.wait_seconds);
-        self.held.push(Held { rid, ticket, answer_at, created: None });
+    fn answer_at(&self, now: u64) -> u64 {
+        now + 1000 * u64::from(self.wait_seconds)
     }
 
     /// Starts the time of inactivity, if no request is waiting.
     fn rest(&mut self, now: u64, inactivity: Duration) {
-        if !self.is_waiting() {
+        if !self.window.is_waiting() {
             self.inactive_at = now + millis(inactivity);
-        }
-    }
-
-    fn take_early(&mut self, request: Request, ticket: Ticket, out: &mut Vec<Event>) {
-        match self.early.iter_mut().find(|early| early.request.rid == request.rid) {
-            Some(early) => {
-                if let Some(before) = early.ticket.replace(ticket) {
-                    out.push(respond(before, recoverable_body()));
-                }
-            }
-            None => self.early.push(Early { ticket: Some(ticket), request: Box::new(request) }),
         }
     }
 
     /// A request that was processed before comes again (XEP-0124 section 14.3).
     fn repeat(&mut self, rid: u64, ticket: Ticket, out: &mut Vec<Event>) {
-        if let Some(held) = self.held.iter_mut().find(|held| held.rid == rid) {
-            if let Some(before) = held.ticket.replace(ticket) {
-                out.push(respond(before, recoverable_body()));
+        match self.window.repeat(rid, ticket) {
+            Repeated::Held(replaced) => {
+                out.extend(replaced.map(|before| respond(before, recoverable_body())));
             }
-        } else if let Some(kept) = self.kept.iter().find(|kept| kept.rid == rid) {
-            let body = kept.body.clone().unwrap_or_else(|| EMPTY_BODY.into());
-            out.push(Event::Respond(ticket, body));
-        } else {
-            self.fail(Condition::ItemNotFound, Some(ticket), out);
+            Repeated::Kept(body) => out.push(Event::Respond(ticket, body)),
+            Repeated::Forgotten => self.fail(Condition::ItemNotFound, Some(ticket), out),
         }
     }
 
@@ -359,10 +287,11 @@ impl Session {
         {
             return self.fail(Condition::PolicyViolation, ticket, out);
         }
-        self.rid = request.rid;
-        let arrived = request.ack.filter(|_| self.wants_acks).unwrap_or(0);
-        self.kept.retain(|kept| kept.rid > arrived);
-        self.hold(request.rid, ticket, now);
+        if self.wants_acks {
+            self.window.forget_up_to(request.ack.unwrap_or(0));
+        }
+        let answer_at = self.answer_at(now);
+        self.window.hold(Held { rid: request.rid, ticket, answer_at, created: None });
         if request.is_restart {
             self.stream.restart(&request);
             self.stream_event(self.stream.start(), out);
@@ -374,7 +303,7 @@ impl Session {
         if request.is_terminate {
             self.terminate(config, now, out);
         } else if let Some(pause) = pause {
-            while !self.held.is_empty() {
+            while self.window.held_len() > 0 {
                 self.answer_oldest(config, now, out);
             }
             self.rest(now, pause);
@@ -384,7 +313,7 @@ impl Session {
     /// The client ends the session: the request that says so is answered last, with all that is left.
     fn terminate(&mut self, config: &Config, now: u64, out: &mut Vec<Event>) {
         self.stream_event(xmpp::Event::StreamEnd("stream:stream".into()), out);
-        while self.held.len() > 1 {
+        while self.window.held_len() > 1 {
             self.answer_oldest(config, now, out);
         }
         if self.ending.is_none() {
@@ -418,7 +347,7 @@ impl Session {
     fn polls_too_often(&mut self, request: &Request, config: &Config, now: u64) -> bool {
         let polled_at = request.is_empty_poll().then_some(now);
         let before = std::mem::replace(&mut self.polled_at, polled_at);
-        let is_polling = self.hold == 0 || self.wait_seconds == 0;
+        let is_polling = self.window.hold_count() == 0 || self.wait_seconds == 0;
         is_polling
             && polled_at.is_some()
             && before.is_some_and(|before| now < before + millis(config.polling))
@@ -427,9 +356,9 @@ impl Session {
     /// Answers what need not or must not wait any longer.
     fn settle(&mut self, config: &Config, now: u64, out: &mut Vec<Event>) {
         while !self.is_closed {
-            let too_many = self.held.len() > usize::from(self.hold);
-            let at_once = self.wait_seconds == 0 && !self.held.is_empty();
-            if too_many || at_once || (self.queue.is_urgent() && self.is_waiting()) {
+            let at_once = self.wait_seconds == 0 && self.window.held_len() > 0;
+            let has_news = self.queue.is_urgent() && self.window.is_waiting();
+            if self.window.holds_too_many() || at_once || has_news {
                 self.answer_oldest(config, now, out);
             } else {
                 break;
@@ -439,16 +368,13 @@ impl Session {
 
     /// Answers the oldest of the held requests with what is queued, and keeps the answer.
     fn answer_oldest(&mut self, config: &Config, now: u64, out: &mut Vec<Event>) {
-        if self.held.is_empty() {
-            return;
-        }
-        let Held { rid, ticket, created, .. } = self.held.remove(0);
+        let Some(Held { rid, ticket, created, .. }) = self.window.take_oldest() else { return };
         let mut body = Body::default();
         if let Some(created) = &created {
             self.write_created(created, config, &mut body);
         }
-        if self.wants_acks && (self.rid != rid || created.is_some()) {
-            body.attr("ack", self.rid);
+        if self.wants_acks && (self.window.rid() != rid || created.is_some()) {
+            body.attr("ack", self.window.rid());
         }
         // What no connection would carry waits for one that does.
         let ends = ticket.is_some() && self.queue.fill(&mut body, config.max_concat);
@@ -456,21 +382,12 @@ impl Session {
         if let Some(ticket) = ticket {
             out.push(Event::Respond(ticket, body.clone().unwrap_or_else(|| EMPTY_BODY.into())));
         }
-        self.keep(rid, body);
+        self.window.keep(rid, body);
         self.rest(now, config.max_inactivity);
         if ends {
             self.answer_all(None, out);
             self.close(self.ending.unwrap_or(Closed::ByServer), out);
         }
-    }
-
-    fn keep(&mut self, rid: u64, body: Option<Arc<[u8]>>) {
-        let requests = usize::from(self.hold) + 1;
-        if self.kept.len() >= requests {
-            self.kept.remove(0);
-        }
-        self.kept.reserve_exact(requests - self.kept.len());
-        self.kept.push(Kept { rid, body });
     }
 
     /// The attributes of the answer that creates a session (XEP-0124 section 7.2, XEP-0206 section 3).
@@ -481,9 +398,9 @@ impl Session {
         body.attr("ver", format_args!("{major}.{minor}"));
         body.attr("polling", config.polling.as_secs());
         body.attr("inactivity", config.max_inactivity.as_secs());
-        body.attr("hold", self.hold);
+        body.attr("hold", self.window.hold_count());
         body.attr("xmpp:restartlogic", "true");
-        body.attr("requests", self.requests());
+        body.attr("requests", self.window.requests());
         body.attr("secure", "true");
         body.attr("maxpause", config.max_pause.as_secs());
         body.attr("xmlns:xmpp", NS_XBOSH);
@@ -500,9 +417,7 @@ impl Session {
 
     /// Ends all requests that are not answered.
     fn answer_all(&mut self, condition: Option<Condition>, out: &mut Vec<Event>) {
-        let held = self.held.drain(..).filter_map(|held| held.ticket);
-        let early = self.early.drain(..).filter_map(|early| early.ticket);
-        for ticket in held.chain(early) {
+        for ticket in self.window.take_tickets() {
             let mut body = Body::default();
             body.terminate(condition);
             out.push(respond(ticket, body.finish()));
