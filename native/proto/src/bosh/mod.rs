@@ -14,6 +14,7 @@
 mod request;
 mod response;
 mod session;
+mod stream_info;
 mod window;
 
 pub use request::{Request, RequestError};

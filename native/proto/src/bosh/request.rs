@@ -80,7 +80,7 @@ impl Request {
             return Err(RequestError::NotABody);
         }
         let rid =
-            number(&body, "rid")?.filter(|rid| *rid <= MAX_RID).ok_or(RequestError::Attribute("rid"))?;
+            number(&body, "rid")?.filter(|rid| (1..=MAX_RID).contains(rid)).ok_or(RequestError::Attribute("rid"))?;
         Ok(Self {
             rid,
             sid: text(&body, "sid"),

@@ -79,48 +79,48 @@ enum Outgoing {
     End(Option<Condition>),
 }
 
-/// What waits to be sent, in order. Holds 24 bytes while empty.
+/// What waits to be sent, in order. Holds 32 bytes while empty.
 #[derive(Debug, Default)]
-pub(super) struct Queue(Vec<Outgoing>);
+pub(super) struct Queue {
+    items: Vec<Outgoing>,
+    bytes: usize,
+}
 
 impl Queue {
     pub(super) fn push_header(&mut self, id: &[u8], version: &[u8]) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into();
-        self.0.push(Outgoing::Header { id: text(id), version: text(version) });
+        self.items.push(Outgoing::Header { id: text(id), version: text(version) });
     }
 
     pub(super) fn push_element(&mut self, element: &Element) {
-        self.0.push(match element.name() {
+        let item = match element.name() {
             b"stream:error" => Outgoing::StreamError(element_to_vec(element).into()),
             b"stream:features" => Outgoing::Stream(element_to_vec(element).into()),
             b"message" | b"presence" | b"iq" => Outgoing::Stanza(element_to_vec(&as_client(element)).into()),
             _ => Outgoing::Stanza(element_to_vec(element).into()),
-        });
+        };
+        self.bytes += item.element().map_or(0, <[u8]>::len);
+        self.items.push(item);
     }
 
     pub(super) fn push_end(&mut self, condition: Option<Condition>) {
-        self.0.push(Outgoing::End(condition));
+        self.items.push(Outgoing::End(condition));
     }
 
     /// Whether there is something that a waiting request should be answered with. A header of XMPP 1.0 alone is
     /// not: features follow it.
     pub(super) fn is_urgent(&self) -> bool {
-        self.0.iter().any(|item| !matches!(item, Outgoing::Header { version, .. } if !version.is_empty()))
+        self.items.iter().any(|item| !matches!(item, Outgoing::Header { version, .. } if !version.is_empty()))
     }
 
     /// Bytes of the elements that wait.
     pub(super) fn bytes(&self) -> usize {
-        self.elements().map(<[u8]>::len).sum()
+        self.bytes
     }
 
     /// The elements that wait, encoded.
     pub(super) fn elements(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().filter_map(|item| match item {
-            Outgoing::Stanza(bytes) | Outgoing::Stream(bytes) | Outgoing::StreamError(bytes) => {
-                Some(&**bytes)
-            }
-            Outgoing::Header { .. } | Outgoing::End(_) => None,
-        })
+        self.items.iter().filter_map(Outgoing::element)
     }
 
     /// Moves what waits into a body, at most `max_concat` elements. Whether the stream ends with it.
@@ -128,23 +128,31 @@ impl Queue {
         let mut room = max_concat.unwrap_or(usize::MAX);
         let mut taken = 0;
         let mut ends = false;
-        for item in &self.0 {
-            if room == 0 && !matches!(item, Outgoing::Header { .. } | Outgoing::End(_)) {
-                break;
+        for item in &self.items {
+            if let Some(bytes) = item.element() {
+                let Some(less) = room.checked_sub(1) else { break };
+                room = less;
+                self.bytes -= bytes.len();
             }
             taken += 1;
             ends |= item.write_to(body);
-            room -= usize::from(!matches!(item, Outgoing::Header { .. } | Outgoing::End(_)));
         }
-        self.0.drain(..taken);
-        if self.0.is_empty() {
-            self.0 = Vec::new();
+        self.items.drain(..taken);
+        if self.items.is_empty() {
+            self.items = Vec::new();
         }
         ends
     }
 }
 
 impl Outgoing {
+    fn element(&self) -> Option<&[u8]> {
+        match self {
+            Self::Stanza(bytes) | Self::Stream(bytes) | Self::StreamError(bytes) => Some(bytes),
+            Self::Header { .. } | Self::End(_) => None,
+        }
+    }
+
     /// Whether the stream ends with it.
     fn write_to(&self, body: &mut Body) -> bool {
         match self {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::request::{KeyHash, Request, hash_of_key, key_hash};
 use super::response::{Body, EMPTY_BODY, Queue, recoverable_body, terminal_body};
-use super::window::{Created, Early, Held, Place, Repeated, Window};
+use super::stream_info::StreamInfo;
+use super::window::{Early, Held, Place, Repeated, Window};
 use super::{Condition, Config, NS_XBOSH};
-use crate::xmpp::{self, Element, ElementBuilder, NS_CLIENT, NS_STREAM};
+use crate::xmpp::{self, Element, NS_STREAM};
 
 /// The version of XEP-0124 that this is.
 const VERSION: (u32, u32) = (1, 11);
@@ -56,8 +57,9 @@ pub enum Closed {
 /// ([`queued_bytes`](Self::queued_bytes) tells).
 #[derive(Debug)]
 pub struct Session {
-    stream: Box<StreamInfo>,
-    content: Option<Box<str>>,
+    stream: StreamInfo,
+    /// What the first answer says of the session, until it is given.
+    created: Option<Box<Created>>,
     /// The hash that the next request's key has to have.
     key: Option<KeyHash>,
     window: Window,
@@ -74,10 +76,9 @@ pub struct Session {
 }
 
 #[derive(Debug)]
-struct StreamInfo {
-    to: Box<str>,
-    version: Option<Box<str>>,
-    lang: Option<Box<str>>,
+struct Created {
+    sid: Box<str>,
+    version: (u32, u32),
 }
 
 impl Session {
@@ -99,8 +100,16 @@ impl Session {
         let hold = request.hold.and_then(|hold| u8::try_from(hold).ok()).unwrap_or(config.max_hold);
         let now = millis(now);
         let mut session = Self {
-            stream: Box::new(StreamInfo { to, version: request.xmpp_version, lang: request.lang }),
-            content: request.content,
+            stream: StreamInfo::new(
+                &to,
+                request.xmpp_version.as_deref(),
+                request.lang.as_deref(),
+                request.content.as_deref(),
+            ),
+            created: Some(Box::new(Created {
+                sid: sid.into(),
+                version: request.version.unwrap_or(VERSION).min(VERSION),
+            })),
             key: request.new_key,
             window: Window::new(request.rid, hold.min(config.max_hold)),
             wait_seconds,
@@ -111,10 +120,7 @@ impl Session {
             polled_at: None,
             inactive_at: now + millis(config.max_inactivity),
         };
-        let version = request.version.unwrap_or(VERSION).min(VERSION);
-        let created = Some(Box::new(Created { sid: sid.into(), version }));
-        let answer_at = session.answer_at(now);
-        session.window.hold(Held { rid: request.rid, ticket: Some(ticket), answer_at, created });
+        session.window.hold(Held { ticket: Some(ticket), answer_at: session.answer_at(now) });
         session.stream_event(session.stream.start(), out);
         for stanza in request.payload {
             session.stream_event(xmpp::Event::Element(stanza), out);
@@ -139,11 +145,11 @@ impl Session {
             Place::Early => {
                 let replaced = self.window.take_early(request, ticket);
                 out.extend(replaced.map(|before| respond(before, recoverable_body())));
-                self.rest(now, config.max_inactivity);
+                self.extend_rest(now, config);
             }
             Place::Past => {
                 self.repeat(request.rid, ticket, out);
-                self.rest(now, config.max_inactivity);
+                self.extend_rest(now, config);
             }
             Place::Next => {
                 self.process(request, Some(ticket), config, now, out);
@@ -234,18 +240,12 @@ impl Session {
 
     /// The Content-Type of answers.
     pub fn content_type(&self) -> &str {
-        self.content.as_deref().unwrap_or(super::CONTENT_TYPE)
+        self.stream.content().unwrap_or(super::CONTENT_TYPE)
     }
 
     /// Bytes of heap memory that the session holds, what is queued and what came early apart.
     pub fn heap_bytes(&self) -> usize {
-        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
-        size_of::<StreamInfo>()
-            + self.stream.to.len()
-            + text(&self.stream.version)
-            + text(&self.stream.lang)
-            + text(&self.content)
-            + self.window.heap_bytes()
+        self.stream.heap_bytes() + self.window.heap_bytes()
     }
 
     fn answer_at(&self, now: u64) -> u64 {
@@ -257,6 +257,11 @@ impl Session {
         if !self.window.is_waiting() {
             self.inactive_at = now + millis(inactivity);
         }
+    }
+
+    /// A sign of life that is no new request: it does not end a pause.
+    fn extend_rest(&mut self, now: u64, config: &Config) {
+        self.inactive_at = self.inactive_at.max(now + millis(config.max_inactivity));
     }
 
     /// A request that was processed before comes again (XEP-0124 section 14.3).
@@ -290,10 +295,9 @@ impl Session {
         if self.wants_acks {
             self.window.forget_up_to(request.ack.unwrap_or(0));
         }
-        let answer_at = self.answer_at(now);
-        self.window.hold(Held { rid: request.rid, ticket, answer_at, created: None });
+        self.window.hold(Held { ticket, answer_at: self.answer_at(now) });
         if request.is_restart {
-            self.stream.restart(&request);
+            self.stream = self.stream.restarted(&request);
             self.stream_event(self.stream.start(), out);
         } else {
             for stanza in request.payload {
@@ -368,12 +372,13 @@ impl Session {
 
     /// Answers the oldest of the held requests with what is queued, and keeps the answer.
     fn answer_oldest(&mut self, config: &Config, now: u64, out: &mut Vec<Event>) {
-        let Some(Held { rid, ticket, created, .. }) = self.window.take_oldest() else { return };
+        let Some(Held { ticket, .. }) = self.window.take_oldest() else { return };
         let mut body = Body::default();
+        let created = self.created.take();
         if let Some(created) = &created {
             self.write_created(created, config, &mut body);
         }
-        if self.wants_acks && (self.window.rid() != rid || created.is_some()) {
+        if self.wants_acks && (self.window.held_len() > 0 || created.is_some()) {
             body.attr("ack", self.window.rid());
         }
         // What no connection would carry waits for one that does.
@@ -382,7 +387,7 @@ impl Session {
         if let Some(ticket) = ticket {
             out.push(Event::Respond(ticket, body.clone().unwrap_or_else(|| EMPTY_BODY.into())));
         }
-        self.window.keep(rid, body);
+        self.window.keep(body);
         self.rest(now, config.max_inactivity);
         if ends {
             self.answer_all(None, out);
@@ -405,7 +410,7 @@ impl Session {
         body.attr("maxpause", config.max_pause.as_secs());
         body.attr("xmlns:xmpp", NS_XBOSH);
         body.attr("xmlns:stream", NS_STREAM);
-        body.attr("from", &self.stream.to);
+        body.attr("from", self.stream.to());
     }
 
     /// The client broke a rule: the request that did it is told so, others that another did.
@@ -434,38 +439,6 @@ impl Session {
     fn stream_event(&self, event: xmpp::Event, out: &mut Vec<Event>) {
         if self.ending.is_none() {
             out.push(Event::Stream(event));
-        }
-    }
-}
-
-impl StreamInfo {
-    /// The stream header that a c2s expects.
-    fn start(&self) -> xmpp::Event {
-        let mut header = ElementBuilder::default();
-        header.start(b"stream:stream");
-        header.attr(b"to", self.to.as_bytes());
-        header.attr(b"xmlns", NS_CLIENT.as_bytes());
-        header.attr(b"xmlns:xmpp", NS_XBOSH.as_bytes());
-        header.attr(b"xmlns:stream", NS_STREAM.as_bytes());
-        if let Some(version) = &self.version {
-            header.attr(b"version", version.as_bytes());
-        }
-        if let Some(lang) = &self.lang {
-            header.attr(b"xml:lang", lang.as_bytes());
-        }
-        header.end();
-        xmpp::Event::StreamStart(header.finish().unwrap_or_default())
-    }
-
-    fn restart(&mut self, request: &Request) {
-        if let Some(to) = &request.to {
-            self.to = to.clone();
-        }
-        if request.xmpp_version.is_some() {
-            self.version = request.xmpp_version.clone();
-        }
-        if request.lang.is_some() {
-            self.lang = request.lang.clone();
         }
     }
 }

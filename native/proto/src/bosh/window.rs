@@ -33,20 +33,10 @@ pub(super) enum Repeated {
 /// Processed and not answered.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) rid: u64,
     /// None when its connection was lost.
     pub(super) ticket: Option<Ticket>,
     /// In milliseconds.
     pub(super) answer_at: u64,
-    /// What its answer says of the session, when this is the request that created it.
-    pub(super) created: Option<Box<Created>>,
-}
-
-/// What only the first answer says of a session.
-#[derive(Debug)]
-pub(super) struct Created {
-    pub(super) sid: Box<str>,
-    pub(super) version: (u32, u32),
 }
 
 /// Received before its turn.
@@ -56,24 +46,21 @@ pub(super) struct Early {
     pub(super) request: Box<Request>,
 }
 
-#[derive(Debug)]
-struct Kept {
-    rid: u64,
-    /// None is [`EMPTY_BODY`].
-    body: Option<Arc<[u8]>>,
-}
+/// An answer; none is [`EMPTY_BODY`].
+type Kept = Option<Arc<[u8]>>;
 
 /// The requests of a session; each list is bounded by [`Window::requests`].
+///
+/// Requests are processed and answered in the order of their ids. So those held are the last that were processed, and
+/// those whose answers are kept come right before them, and neither has to say its id.
 #[derive(Debug)]
 pub(super) struct Window {
     /// The last request that was processed; all before it were.
     rid: u64,
     /// How many requests are held.
     hold: u8,
-    /// By request id.
     held: Vec<Held>,
     early: Vec<Early>,
-    /// By request id.
     kept: Vec<Kept>,
 }
 
@@ -124,18 +111,20 @@ impl Window {
     }
 
     pub(super) fn repeat(&mut self, rid: u64, ticket: Ticket) -> Repeated {
-        if let Some(held) = self.held.iter_mut().find(|held| held.rid == rid) {
+        // Both lists end with the youngest.
+        let back = usize::try_from(self.rid - rid).unwrap_or(usize::MAX);
+        if let Some(held) = self.held.iter_mut().rev().nth(back) {
             return Repeated::Held(held.ticket.replace(ticket));
         }
-        match self.kept.iter().find(|kept| kept.rid == rid) {
-            Some(kept) => Repeated::Kept(kept.body.clone().unwrap_or_else(|| EMPTY_BODY.into())),
+        match self.kept.iter().rev().nth(back - self.held.len()) {
+            Some(body) => Repeated::Kept(body.clone().unwrap_or_else(|| EMPTY_BODY.into())),
             None => Repeated::Forgotten,
         }
     }
 
     /// The next request is processed, and waits for its answer.
     pub(super) fn hold(&mut self, held: Held) {
-        self.rid = held.rid;
+        self.rid += 1;
         // One more than is held, for as long as it takes to answer the oldest.
         self.held.reserve_exact(1);
         self.held.push(held);
@@ -163,19 +152,22 @@ impl Window {
         (!self.held.is_empty()).then(|| self.held.remove(0))
     }
 
-    /// Keeps an answer, in place of the oldest when as many are kept as the client may have missed.
-    pub(super) fn keep(&mut self, rid: u64, body: Option<Arc<[u8]>>) {
+    /// Keeps the answer to the request that was taken last, in place of the oldest when as many are kept as the
+    /// client may have missed.
+    pub(super) fn keep(&mut self, body: Kept) {
         let requests = usize::from(self.hold) + 1;
         if self.kept.len() >= requests {
             self.kept.remove(0);
         }
         self.kept.reserve_exact(requests - self.kept.len());
-        self.kept.push(Kept { rid, body });
+        self.kept.push(body);
     }
 
     /// The client has the answers up to that one.
     pub(super) fn forget_up_to(&mut self, rid: u64) {
-        self.kept.retain(|kept| kept.rid > rid);
+        let last_kept = self.rid - self.held.len() as u64;
+        let wanted = usize::try_from(last_kept.saturating_sub(rid)).unwrap_or(usize::MAX);
+        self.kept.drain(..self.kept.len().saturating_sub(wanted));
     }
 
     /// A connection was lost; whether a held request was on it.
@@ -195,7 +187,7 @@ impl Window {
 
     /// Heap memory, early requests apart.
     pub(super) fn heap_bytes(&self) -> usize {
-        let bodies = self.kept.iter().filter_map(|kept| kept.body.as_ref()).map(|body| 16 + body.len());
+        let bodies = self.kept.iter().flatten().map(|body| 16 + body.len());
         self.held.capacity() * size_of::<Held>()
             + self.kept.capacity() * size_of::<Kept>()
             + bodies.sum::<usize>()

@@ -68,6 +68,7 @@ fn malformed_attributes_are_refused_by_name() {
     for (attrs, name) in [
         ("", "rid"),
         ("rid=''", "rid"),
+        ("rid='0'", "rid"),
         ("rid='-1'", "rid"),
         ("rid='+1'", "rid"),
         ("rid='1.0'", "rid"),
