@@ -79,8 +79,9 @@ impl Request {
         if body.name() != b"body" || body.attr(b"xmlns") != Some(NS_HTTP_BIND.as_bytes()) {
             return Err(RequestError::NotABody);
         }
-        let rid =
-            number(&body, "rid")?.filter(|rid| (1..=MAX_RID).contains(rid)).ok_or(RequestError::Attribute("rid"))?;
+        let rid = number(&body, "rid")?
+            .filter(|rid| (1..=MAX_RID).contains(rid))
+            .ok_or(RequestError::Attribute("rid"))?;
         Ok(Self {
             rid,
             sid: text(&body, "sid"),

@@ -70,6 +70,13 @@ impl Reader {
         self.names.depth()
     }
 
+    /// Takes white space off the front of `input` that has no meaning to anyone.
+    pub(super) fn skip_space(&mut self, input: &mut &[u8]) {
+        let rest = super::trim_space_start(input);
+        self.clear = self.clear.saturating_sub(input.len() - rest.len());
+        *input = rest;
+    }
+
     /// Takes bytes off the front of `input` up to the next event.
     pub(super) fn step(
         &mut self,

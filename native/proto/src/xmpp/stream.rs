@@ -179,14 +179,15 @@ impl Stream {
         if let Phase::Start(seen) = self.phase {
             self.skip_byte_order_mark(seen, input)?;
         }
-        if self.partial.as_ref().is_some_and(|partial| partial.taken > 0) {
-            return Ok(());
+        let before = input.len();
+        match &mut self.partial {
+            Some(partial) if partial.taken > 0 => return Ok(()),
+            Some(partial) => partial.reader.skip_space(input),
+            None => *input = super::trim_space_start(input),
         }
-        let trimmed = super::trim_space_start(input);
-        if trimmed.len() < input.len() && self.phase != Phase::Open {
+        if input.len() < before && self.phase != Phase::Open {
             self.phase = Phase::Spaced;
         }
-        *input = trimmed;
         match input.first() {
             Some(byte) if self.phase != Phase::Open && !self.is_closed() && *byte != b'<' => {
                 Err(StreamError::not_well_formed("text before the stream header"))

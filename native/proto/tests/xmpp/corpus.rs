@@ -182,6 +182,7 @@ pub(crate) const WHOLE: &[&[u8]] = &[
     b"<s><a\xC3\x28/>",
     b"<s xmlns:stream='q'><stream:stream><stream:x xmlns:stream='q'/></stream:stream></s>",
     b"<s><s></s></s>",
+    b"<s>\r\n<a/>  \r\n  <b c='x\ry'/>\r<c>\r\n</c> \n<d e='\r'/></s>",
 ];
 
 /// Streams that stock parses and RFC 6120 section 11.1 or 11.6 forbids, or that rxml alone refuses.

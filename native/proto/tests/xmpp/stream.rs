@@ -44,6 +44,18 @@ proptest! {
 }
 
 #[test]
+fn carriage_returns_mean_the_same_after_any_white_space() {
+    for spaces in 0..12 {
+        for after in ["<a b='\r'/>", "<a>\r\n\r</a>", "\r<a\rb='\r\n'/>"] {
+            let stream = format!("<s><a/>{}<b/>{}{after}", " ".repeat(spaces), "\n".repeat(spaces));
+            let bytewise: Vec<_> = stream.as_bytes().chunks(1).collect();
+            let limits = Limits::default();
+            assert_eq!(run(&[stream.as_bytes()], &limits), run(&bytewise, &limits), "{stream:?}");
+        }
+    }
+}
+
+#[test]
 fn conditions_are_those_of_rfc_6120() {
     let limits = Limits::default();
     for (stream, condition) in [
