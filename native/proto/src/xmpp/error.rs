@@ -105,13 +105,13 @@ pub struct Limits {
     pub attributes: usize,
     /// Namespace declarations in scope, the stream header's included. Default 128.
     pub namespaces: usize,
-    /// Bytes of one name or attribute value. It is also what a half-received stanza sets aside for its next
-    /// token. Default 16,384.
+    /// Bytes of one name or attribute value. As much is set aside while bytes are parsed, and given back while the
+    /// peer lets a stanza wait; much more than the default of 65,536 makes the allocator ask the kernel each time.
     pub token_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { stanza_bytes: 262_144, depth: 128, attributes: 64, namespaces: 128, token_bytes: 16_384 }
+        Self { stanza_bytes: 262_144, depth: 128, attributes: 64, namespaces: 128, token_bytes: 65_536 }
     }
 }
