@@ -4,5 +4,7 @@
 mod client;
 mod corpus;
 mod echo;
+#[path = "../xmpp/erlang.rs"]
+mod erlang;
 mod handshake;
 mod stanza;

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use crate::corpus::{HEADERS, STANZAS, STRICTER, WHOLE};
-use crate::oracle::{Oracle, binary, in_erlang, run, xmlel};
+use crate::erlang::{Oracle, binary, xmlel};
+use crate::oracle::{fxml, fxml_stream, in_erlang, run};
 
 const STOCK_MAX: usize = 100_000;
 
@@ -17,7 +18,7 @@ fn limits() -> Limits {
 
 fn assert_same_stream(oracle: &mut Oracle, bytes: &[u8]) {
     let (events, error) = run(&[bytes], &limits());
-    let expected = oracle.stream(STOCK_MAX, &[bytes]);
+    let expected = fxml_stream(oracle, STOCK_MAX, &[bytes]);
     assert_eq!(in_erlang(&events, error), expected, "{} {error:?}", String::from_utf8_lossy(bytes));
     let bytewise: Vec<_> = bytes.chunks(1).collect();
     assert_eq!(run(&bytewise, &limits()), (events, error), "bytewise {}", String::from_utf8_lossy(bytes));
@@ -25,7 +26,7 @@ fn assert_same_stream(oracle: &mut Oracle, bytes: &[u8]) {
 
 #[test]
 fn streams_give_the_same_events_as_fxml_stream() {
-    let mut oracle = Oracle::start();
+    let mut oracle = fxml();
     for header in HEADERS {
         for stanza in STANZAS {
             // What follows shows whether the parser came out of the stanza in the right state.
@@ -44,18 +45,18 @@ fn streams_give_the_same_events_as_fxml_stream() {
 
 #[test]
 fn streams_that_rfc_6120_forbids_are_refused_where_fxml_stream_lets_them_pass() {
-    let mut oracle = Oracle::start();
+    let mut oracle = fxml();
     for (stream, condition) in STRICTER {
         let (_, error) = run(&[stream.as_bytes()], &limits());
         assert_eq!(error.map(|error| error.condition.name()), Some(*condition), "{stream}");
-        let stock = oracle.stream(STOCK_MAX, &[stream.as_bytes()]);
+        let stock = fxml_stream(&mut oracle, STOCK_MAX, &[stream.as_bytes()]);
         assert!(!stock.contains("error"), "{stream}: not an exception any more: {stock}");
     }
 }
 
 #[test]
 fn elements_in_one_piece_come_out_as_from_parse_element() {
-    let mut oracle = Oracle::start();
+    let mut oracle = fxml();
     let headers =
         HEADERS.iter().map(|header| header.replacen('>', "/>", usize::from(!header.contains("?>"))));
     for text in STANZAS.iter().map(|stanza| (*stanza).to_owned()).chain(headers) {
@@ -70,19 +71,19 @@ fn elements_in_one_piece_come_out_as_from_parse_element() {
 
 #[test]
 fn a_stanza_as_large_as_the_limit_is_refused_and_one_byte_less_is_not() {
-    let mut oracle = Oracle::start();
+    let mut oracle = fxml();
     for size in [998, 999, 1000, 1001, 5000] {
         let stanza = format!("<a>{}</a>", "x".repeat(size - 7));
         let chunks: [&[u8]; 3] = [b"<s>", stanza.as_bytes(), b"<b/>"];
         let (events, error) = run(&chunks, &Limits { stanza_bytes: 1000, ..Limits::default() });
-        assert_eq!(in_erlang(&events, error), oracle.stream(1000, &chunks), "{size}");
+        assert_eq!(in_erlang(&events, error), fxml_stream(&mut oracle, 1000, &chunks), "{size}");
         assert_eq!(error.is_some(), size >= 1000);
     }
 }
 
 #[test]
 fn encoding_equals_element_to_binary_and_element_to_header() {
-    let mut oracle = Oracle::start();
+    let mut oracle = fxml();
     let mut compare = |element: &megaphone_proto::xmpp::Element| {
         let term = xmlel(element);
         assert_eq!(binary(&element_to_vec(element)), oracle.ask(&format!("{{encode,{term}}}")));
@@ -133,14 +134,14 @@ fn arbitrary_element() -> impl Strategy<Value = String> {
 
 #[test]
 fn arbitrary_stanzas_give_the_same_events_as_fxml_stream() {
-    let oracle = RefCell::new(Oracle::start());
+    let oracle = RefCell::new(fxml());
     let mut runner = TestRunner::new(ProptestConfig { cases: 1500, ..ProptestConfig::default() });
     let cases = (prop::sample::select(HEADERS), prop::collection::vec(arbitrary_element(), 1..4));
     runner
         .run(&cases, |(header, stanzas)| {
             let bytes = format!("{header}{}", stanzas.concat());
             let (events, error) = run(&[bytes.as_bytes()], &limits());
-            let expected = oracle.borrow_mut().stream(STOCK_MAX, &[bytes.as_bytes()]);
+            let expected = fxml_stream(&mut oracle.borrow_mut(), STOCK_MAX, &[bytes.as_bytes()]);
             prop_assert_eq!(in_erlang(&events, error), expected, "{} {:?}", bytes, error);
             Ok(())
         })

@@ -3,5 +3,6 @@
 
 mod corpus;
 mod differential;
+mod erlang;
 mod oracle;
 mod stream;
