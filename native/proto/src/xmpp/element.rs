@@ -256,6 +256,11 @@ impl ElementBuilder {
         }
     }
 
+    /// Bytes of the names and text built so far.
+    pub(super) fn byte_len(&self) -> usize {
+        self.element.bytes.len()
+    }
+
     fn span(&mut self, bytes: &[u8]) -> Span {
         let start = self.element.bytes.len();
         let (Ok(at), Ok(len), Ok(_)) =

@@ -97,7 +97,8 @@ impl From<rxml::Error> for StreamError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a stanza, stream header or message; as large is already too large, as `max_stanza_size` has it.
-    /// Default 262,144, which is what ejabberd's example configuration gives a client.
+    /// The tree made of it may hold four times as many. Default 262,144, which is what ejabberd's example
+    /// configuration gives a client.
     pub stanza_bytes: usize,
     /// Elements within each other, a stanza being the first. Default 128.
     pub depth: usize,

@@ -35,6 +35,10 @@ pub(super) struct Reader {
     after_return: bool,
 }
 
+/// How many times larger than the largest stanza a tree may be. Elements without their prefix show their namespace, so
+/// that a long one would be repeated as often as a short prefix fits into a stanza.
+const EXPANSION: usize = 4;
+
 /// How far ahead to look for a carriage return.
 const CLEAR_WINDOW: usize = 4096;
 
@@ -106,6 +110,9 @@ impl Reader {
                 RawEvent::ElementHeadClose(_) => {
                     if let Some(head) = &self.head {
                         self.names.enter(head, limits, &mut self.builder)?;
+                    }
+                    if self.builder.byte_len() > limits.stanza_bytes.saturating_mul(EXPANSION) {
+                        return Err(StreamError::policy("namespaces repeated too often"));
                     }
                     return Ok(Step::Entered);
                 }

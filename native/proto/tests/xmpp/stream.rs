@@ -108,6 +108,18 @@ fn bounds_hold_and_one_less_is_allowed() {
 }
 
 #[test]
+fn namespaces_do_not_make_a_large_tree_of_a_small_stanza() {
+    let limits = Limits { stanza_bytes: 10_000, ..Limits::default() };
+    let stream = |uri: usize, elements: usize| {
+        let inner = "<c xmlns='w'><p:b/></c>".repeat(elements);
+        format!("<s><p:a xmlns:p='{}'>{inner}</p:a>", "u".repeat(uri))
+    };
+    assert_eq!(condition_of(&stream(100, 300), &limits), None);
+    assert_eq!(condition_of(&stream(4000, 7), &limits), None);
+    assert_eq!(condition_of(&stream(4000, 200), &limits), Some(Condition::PolicyViolation));
+}
+
+#[test]
 fn an_endless_stanza_header_or_text_is_cut_off_at_the_limit() {
     let limits = Limits { stanza_bytes: 1000, ..Limits::default() };
     for start in ["", "<s ", "<s>", "<s><a>", "<s><a b='", "<s>text"] {
