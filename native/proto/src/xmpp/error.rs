@@ -28,6 +28,10 @@ impl Condition {
 }
 
 /// Why a stream cannot go on. Nothing follows it.
+///
+/// `xmpp_stream_in` understands `{xmlstreamerror, Text}` with the text of [`TOO_BIG`](Self::TOO_BIG), which it
+/// answers with policy-violation, and `{xmlstreamerror, {Code, Text}}`, which it answers with not-well-formed. Any
+/// other condition has to be sent to it as a `#stream_error{}`, after a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamError {
     /// What the peer is told.
