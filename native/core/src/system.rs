@@ -225,17 +225,31 @@ impl<H: Host> System<H> {
 
     // Connections.
 
-    /// Gives data to `take`, or has `process` wait. `wants` bytes; 0 is whatever is there, or one packet.
+    /// Gives data to `take`, or has `process` wait; without a waiter it only looks. `wants` bytes; 0 is
+    /// whatever is there, or one packet.
     pub fn read<R>(
         &self,
         conn: Conn,
         process: H::Process,
         wants: usize,
         sink: &mut dyn Sink<H>,
-        waiter: impl FnOnce() -> H::Waiter,
+        waiter: Option<impl FnOnce() -> H::Waiter>,
         take: impl FnOnce(Received<'_>, Delivery) -> R,
     ) -> Result<ReadOutcome<R>, Error> {
         self.with(conn, sink, |connection, cx| connection.read(cx, process, wants, waiter, take))?
+    }
+
+    /// As [`read`](Self::read), but looks into the source, through `buf`, instead of waiting.
+    pub fn poll_read<R>(
+        &self,
+        conn: Conn,
+        process: H::Process,
+        wants: usize,
+        sink: &mut dyn Sink<H>,
+        buf: &mut [u8],
+        take: impl FnOnce(Received<'_>, Delivery) -> R,
+    ) -> Result<ReadOutcome<R>, Error> {
+        self.with(conn, sink, |connection, cx| connection.poll_read(cx, process, wants, buf, take))?
     }
 
     /// `process` no longer waits, for data or for room to send.

@@ -27,7 +27,7 @@ mod atoms {
         down = "DOWN", ealready, emsgsize, enomem, einval, error, exit_on_close, eof = "http_eoh", false_ = "false",
         high_watermark, http, http_bin, http_eoh, http_error, http_header, http_request, http_response, https,
         httph, httph_bin, inbound, infinity, is_http, is_open, is_paused, keepalive, line, line_length, linger,
-        list, listener, listeners, local, low_watermark, max_connections, megaphone_socket, mode, nodelay,
+        list, listener, listeners, local, low_watermark, max_connections, megaphone_socket, mode, nodelay, none,
         not_owner, not_started, ok, once, outbound, owner, packet, packet_size, phase, raw, reactor_panic,
         reactors, reason, ready, recbuf, recv_cnt, recv_high_watermark, recv_max, recv_oct, reuseaddr, scheme,
         send_cnt, send_max, send_oct, send_pend, send_timeout, send_timeout_close, show_econnreset, sndbuf,

@@ -7,6 +7,7 @@ use crate::{atoms, fd, terms};
 use megaphone_core::{Conn, Error, ReadOutcome, Shutdown, WriteOutcome};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, LocalPid, NifResult, Term};
+use std::cell::RefCell;
 
 /// A number from outside may name nothing.
 pub(crate) fn conn(id: u64) -> Result<Conn, Error> {
@@ -35,7 +36,7 @@ fn get_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
             Pid(caller),
             length,
             &mut CallerSink { env },
-            || Waiter::wake_up(caller, *reference.insert(env.make_ref())),
+            Some(|| Waiter::wake_up(caller, *reference.insert(env.make_ref()))),
             |received, delivery| terms::received(env, &received, delivery),
         )
     });
@@ -45,6 +46,34 @@ fn get_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
             let reference = reference.map(|reference| *reference);
             (atoms::wait(), reference, encode_timeout(env, park_after)).encode(env)
         }
+        Err(error) => terms::error(env, error),
+    })
+}
+
+thread_local! {
+    /// One a scheduler, for reads by a caller.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
+}
+
+/// As `get_data`, but the caller does not begin to wait: `none` when nothing is there.
+#[rustler::nif]
+fn poll_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
+    let system = system()?;
+    let read = conn(id).and_then(|conn| {
+        BUFFER.with_borrow_mut(|buf| {
+            system.poll_read(
+                conn,
+                Pid(env.pid()),
+                length,
+                &mut CallerSink { env },
+                buf,
+                |received, delivery| terms::received(env, &received, delivery),
+            )
+        })
+    });
+    Ok(match read {
+        Ok(ReadOutcome::Data(data)) => (atoms::ok(), data).encode(env),
+        Ok(ReadOutcome::Wait { .. }) => atoms::none().encode(env),
         Err(error) => terms::error(env, error),
     })
 }

@@ -14,13 +14,14 @@ const MAX_READ: usize = 64 * 1024 * 1024;
 pub(super) type Step<R> = (Result<ReadOutcome<R>, Error>, Fate);
 
 impl<H: Host> Connection<H> {
-    /// Gives `wants` bytes (0: whatever is there, or a packet) to `take`, or has `process` wait.
+    /// Gives `wants` bytes (0: whatever is there, or a packet) to `take`, or has `process` wait; without a
+    /// waiter it only looks.
     pub(crate) fn read<R>(
         &mut self,
         cx: &mut Cx<'_, H>,
         process: H::Process,
         wants: usize,
-        waiter: impl FnOnce() -> H::Waiter,
+        waiter: Option<impl FnOnce() -> H::Waiter>,
         take: impl FnOnce(Received<'_>, Delivery) -> R,
     ) -> Step<R> {
         self.claim(cx, process);
@@ -41,7 +42,7 @@ impl<H: Host> Connection<H> {
             }
             Found::Nothing { at_boundary } => {
                 let park_after = at_boundary.then_some(self.listener.config.handler_linger);
-                if let Some(attached) = &mut self.attached {
+                if let (Some(attached), Some(waiter)) = (&mut self.attached, waiter) {
                     attached.reader = Some(Reader { process, waiter: waiter(), wants, at_boundary });
                 }
                 (Ok(ReadOutcome::Wait { park_after }), self.look_if_room())
@@ -53,6 +54,22 @@ impl<H: Host> Connection<H> {
             Found::Refused(error) => (Err(Error::Closed), self.refuse(cx, error)),
             Found::Wrong(error) => (Err(error), Fate::Keep),
         }
+    }
+
+    /// As `read`, but looks into the source instead of waiting. `None`: nothing there.
+    pub(crate) fn poll_read<R>(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        process: H::Process,
+        wants: usize,
+        buf: &mut [u8],
+        take: impl FnOnce(Received<'_>, Delivery) -> R,
+    ) -> Step<R> {
+        self.claim(cx, process);
+        if self.phase == Phase::Running && self.wants_input() {
+            self.read_source(buf);
+        }
+        self.read(cx, process, wants, None::<fn() -> H::Waiter>, take)
     }
 
     fn may_read(&mut self, cx: &Cx<'_, H>, wants: usize) -> Result<(), Error> {
