@@ -42,14 +42,14 @@ own_options() ->
     [{max_head, 65536},
      {head_timeout, 30000},
      {idle_timeout, 300000},
-     {handler_linger, 1000},
+     {handler_linger, 100},
      {recv_high_watermark, 65536}].
 
 -spec listen_opt_type(atom()) -> econf:validator().
 listen_opt_type(max_head) -> econf:pos_int();
 listen_opt_type(recv_high_watermark) -> econf:pos_int();
 listen_opt_type(head_timeout) -> econf:timeout(second);
-listen_opt_type(idle_timeout) -> econf:timeout(second, infinity);
+listen_opt_type(idle_timeout) -> econf:timeout(second);
 listen_opt_type(handler_linger) -> econf:timeout(millisecond);
 listen_opt_type(Name) -> ejabberd_http:listen_opt_type(Name).
 
@@ -131,9 +131,7 @@ megaphone_options(Options) ->
         zero_ends_request => Mode =:= http,
         delivery => binary,
         send_timeout => proplists:get_value(send_timeout, Options, ?SEND_TIMEOUT),
-        send_timeout_close => true,
-        nodelay => true,
-        keepalive => true
+        send_timeout_close => true
     }.
 
 address(Socket) ->

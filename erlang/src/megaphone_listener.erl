@@ -8,12 +8,13 @@
 
 -export([start_link/0, open/3, open_for_accept/2, take_over/4, close/1]).
 -export([handler/1, accepted_options/1, sockname/1, all/0]).
+-export([starter_started/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -include_lib("kernel/include/logger.hrl").
 
-%% What the table has beside a listener's number: mode, owner, sockname (undefined where only a descriptor was given),
-%% and either the handler or, in mode accept, the options for accepted connections.
+%% What the table has beside a listener's number: mode, owner, starter, sockname (undefined where only a descriptor was
+%% given), and either the handler or, in mode accept, the options for accepted connections.
 
 %% How many listeners have been given a starter.
 -type state() :: non_neg_integer().
@@ -89,6 +90,10 @@ all() ->
         #{connections := Connections, is_open := IsOpen} = Info <- [megaphone_nif:listener_info(Listener)],
         IsOpen orelse Connections > 0].
 
+%% Tells the registry who starts the handlers of listeners that have the N-th starter.
+-spec starter_started(pos_integer(), pid()) -> ok.
+starter_started(N, Pid) -> gen_server:cast(?MODULE, {starter_started, N, Pid}).
+
 fact(Name, Listener, Default) ->
     case ets:lookup(?MODULE, Listener) of
         [{_, Facts}] -> maps:get(Name, Facts, Default);
@@ -135,43 +140,18 @@ is_inherited(Option) ->
 
 %% --- the process
 
--spec init([]) -> {ok, state()} | {stop, term()}.
+-spec init([]) -> {ok, state()}.
 init([]) ->
     %% Start messages of connections that a predecessor's listeners have accepted find no entry: they are closed.
     ?MODULE = ets:new(?MODULE, [named_table, protected, {read_concurrency, true}]),
-    case megaphone_nif:start(start_options()) of
-        {ok, Limits} ->
-            log_limits(Limits),
-            _ = erlang:send_after(?SWEEP_INTERVAL, self(), sweep),
-            {ok, 0};
-        {error, Reason} ->
-            {stop, {native_library, Reason}}
-    end.
-
-start_options() ->
-    Set = [{Name, Value} || Name <- [reactors, max_connections], {ok, Value} <- [application:get_env(megaphone, Name)]],
-    (maps:from_list(Set))#{log => whereis(megaphone_log)}.
-
-log_limits(#{reactors := Reactors, max_connections := MaxConnections, descriptor_limit := DescriptorLimit}) ->
-    Origin = case application:get_env(megaphone, max_connections) of
-        {ok, _} -> "as configured";
-        undefined -> "what the limit of open files leaves"
-    end,
-    ?LOG_INFO("Megaphone runs ~w reactors and takes at most ~w connections (~s; the limit of open files is ~w)",
-              [Reactors, MaxConnections, Origin, DescriptorLimit]).
+    _ = erlang:send_after(?SWEEP_INTERVAL, self(), sweep),
+    {ok, 0}.
 
 -spec handle_call(term(), gen_server:from(), state()) -> {reply, term(), state()}.
 handle_call({listen, Fd, Owner, Options, Facts}, _From, Turn) ->
-    try megaphone_nif:listen(Fd, Owner, Options#{starter => megaphone_starter:pid(Turn)}) of
-        {ok, Listener} ->
-            Entry = Facts#{owner => Owner, mode => maps:get(mode, Options)},
-            true = ets:insert_new(?MODULE, {Listener, Entry}),
-            {reply, {ok, Listener}, Turn + 1};
-        {error, _} = Error ->
-            {reply, Error, Turn}
-    catch
-        error:badarg -> {reply, {error, badarg}, Turn}
-    end;
+    Starter = 1 + Turn rem megaphone_starter:count(),
+    Reply = listen(Fd, Owner, Options#{starter => megaphone_starter:pid(Starter)}, Facts#{starter => Starter}),
+    {reply, Reply, Turn + 1};
 handle_call({handler, Listener}, _From, Turn) ->
     Reply = case ets:lookup(?MODULE, Listener) of
         [{_, #{handler := Handler}}] -> {ok, Handler};
@@ -179,8 +159,12 @@ handle_call({handler, Listener}, _From, Turn) ->
     end,
     {reply, Reply, Turn}.
 
--spec handle_cast(term(), state()) -> {noreply, state()}.
-handle_cast(_Request, Turn) -> {noreply, Turn}.
+%% A listener that has closed meanwhile, and has no connections, needs no starter.
+-spec handle_cast({starter_started, pos_integer(), pid()}, state()) -> {noreply, state()}.
+handle_cast({starter_started, N, Pid}, Turn) ->
+    Listeners = [Listener || {Listener, #{starter := Starter}} <- ets:tab2list(?MODULE), Starter =:= N],
+    lists:foreach(fun(Listener) -> megaphone_nif:set_starter(Listener, Pid) end, Listeners),
+    {noreply, Turn}.
 
 -spec handle_info(term(), state()) -> {noreply, state()}.
 handle_info(sweep, Turn) ->
@@ -190,6 +174,17 @@ handle_info(sweep, Turn) ->
 handle_info(Message, Turn) ->
     ?LOG_WARNING("megaphone_listener got an unexpected message: ~tp", [Message]),
     {noreply, Turn}.
+
+listen(Fd, Owner, Options, Facts) ->
+    try megaphone_nif:listen(Fd, Owner, Options) of
+        {ok, Listener} ->
+            true = ets:insert_new(?MODULE, {Listener, Facts#{owner => Owner, mode => maps:get(mode, Options)}}),
+            {ok, Listener};
+        {error, _} = Error ->
+            Error
+    catch
+        error:badarg -> {error, badarg}
+    end.
 
 sweep({Listener, _}) ->
     case megaphone_nif:listener_info(Listener) of

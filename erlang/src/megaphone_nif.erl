@@ -6,9 +6,9 @@
 
 -export([load/0]).
 -export([start/1, stop/0, stats/0, connections/0]).
--export([listen/3, close_listener/1, listener_info/1, accept/1, cancel_accept/2]).
+-export([listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
 -export([handler_started/2, get_data/2, cancel_wait/2, park/1, unrecv/2]).
--export([send/2, sendfile/4, shutdown/2, close/1, abort/1]).
+-export([send/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
 -export([controlling_process/3, owner/1, monitor/1, cancel_monitor/2]).
 -export([setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
 -export([inject_panic/1]).
@@ -16,13 +16,14 @@
 -export_type([start_options/0, listen_options/0, limits/0, load_error/0]).
 
 -nifs([start/1, stop/0, stats/0, connections/0,
-       listen/3, close_listener/1, listener_info/1, accept/1, cancel_accept/2,
+       listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
        handler_started/2, get_data/2, cancel_wait/2, park/1, unrecv/2,
-       send/2, sendfile/4, shutdown/2, close/1, abort/1,
+       send/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
        controlling_process/3, owner/1, monitor/1, cancel_monitor/2,
-       setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
-%% inject_panic/1 is in the library that tests build only; the loader allows a library to implement a function that
-%% is not named above, but not to lack one that is.
+       setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1,
+       inject_panic/1]).
+
+-define(NOT_LOADED, erlang:nif_error({nif_not_loaded, "the application megaphone has not been started"})).
 
 -type conn() :: megaphone:conn().
 -type listener() :: megaphone:listener().
@@ -45,19 +46,18 @@
     mode := raw | http | accept,
     starter => pid(),  % gets the start messages; required for raw and http
     max_head => pos_integer(),
-    head_timeout => timeout(),
-    body_timeout => timeout(),
-    idle_timeout => timeout(),
-    handler_linger => timeout(),
+    head_timeout => non_neg_integer(),
+    body_timeout => non_neg_integer(),
+    idle_timeout => non_neg_integer(),
+    handler_linger => non_neg_integer(),
+    start_timeout => non_neg_integer(),
     recv_high_watermark => pos_integer(),
     max_chunked_body => pos_integer(),
     backlog => pos_integer(),
     zero_ends_request => boolean(),
     delivery => binary | list,
     send_timeout => timeout(),
-    send_timeout_close => boolean(),
-    nodelay => boolean(),
-    keepalive => boolean()
+    send_timeout_close => boolean()
 }.
 
 -type load_error() :: {cannot_load, File :: file:filename(), Why :: string(), Fix :: string()}.
@@ -91,17 +91,17 @@ priv_dir() ->
 
 %% Starts the threads, once a VM; later calls change max_connections and log.
 -spec start(start_options()) -> {ok, limits()} | {error, term()}.
-start(_Options) -> not_loaded().
+start(_Options) -> ?NOT_LOADED.
 
 %% Closes all listeners and connections. The threads stay, for the next start/1.
 -spec stop() -> ok.
-stop() -> not_loaded().
+stop() -> ?NOT_LOADED.
 
 -spec stats() -> #{atom() => term()}.
-stats() -> not_loaded().
+stats() -> ?NOT_LOADED.
 
 -spec connections() -> [conn()].
-connections() -> not_loaded().
+connections() -> ?NOT_LOADED.
 
 %% --- listeners
 
@@ -109,112 +109,117 @@ connections() -> not_loaded().
 %% Connections outlive their listener.
 -spec listen(Fd :: non_neg_integer(), Owner :: pid(), listen_options()) ->
     {ok, listener()} | {error, closed | inet:posix()}.
-listen(_Fd, _Owner, _Options) -> not_loaded().
+listen(_Fd, _Owner, _Options) -> ?NOT_LOADED.
 
 -spec close_listener(listener()) -> ok | {error, closed}.
-close_listener(_Listener) -> not_loaded().
+close_listener(_Listener) -> ?NOT_LOADED.
 
 %% Known for as long as it accepts or has connections.
 -spec listener_info(listener()) ->
     #{connections := non_neg_integer(), accepted := non_neg_integer(), paused := boolean(),
                     is_open := boolean(), _ => _} | {error, closed}.
-listener_info(_Listener) -> not_loaded().
+listener_info(_Listener) -> ?NOT_LOADED.
+
+%% Names the process that gets the start messages from now on.
+-spec set_starter(listener(), pid()) -> ok | {error, closed}.
+set_starter(_Listener, _Starter) -> ?NOT_LOADED.
 
 %% Of a listener in mode accept. The caller becomes the owner.
 -spec accept(listener()) -> {ok, conn()} | {wait, reference()} | {error, atom()}.
-accept(_Listener) -> not_loaded().
+accept(_Listener) -> ?NOT_LOADED.
 
 -spec cancel_accept(listener(), reference()) -> ok | {error, closed}.
-cancel_accept(_Listener, _Wait) -> not_loaded().
+cancel_accept(_Listener, _Wait) -> ?NOT_LOADED.
 
 %% --- reading
 
 %% Names the process that handles a connection after a start message; it becomes the owner. Closes the connection when
 %% that process has died.
 -spec handler_started(conn(), pid()) -> ok | {error, closed}.
-handler_started(_Conn, _Handler) -> not_loaded().
+handler_started(_Conn, _Handler) -> ?NOT_LOADED.
 
 %% Takes what there is (Length 0: any bytes at all; packet modes: one packet), or registers the caller for a
 %% {'$megaphone', Reference} when there is something. ParkAfter is how long the caller should wait at most before it
 %% calls park/1: infinity but at the boundary of two requests.
 -spec get_data(conn(), Length :: non_neg_integer()) ->
     {ok, Data :: term()} | {wait, reference(), ParkAfter :: timeout()} | {error, term()}.
-get_data(_Conn, _Length) -> not_loaded().
+get_data(_Conn, _Length) -> ?NOT_LOADED.
 
 %% Ends a registration to read or write. Its message may be in the mailbox already.
 -spec cancel_wait(conn(), reference()) -> ok | {error, closed}.
-cancel_wait(_Conn, _Wait) -> not_loaded().
+cancel_wait(_Conn, _Wait) -> ?NOT_LOADED.
 
 %% Takes an idle connection from its process. ready: there is something to read after all.
 -spec park(conn()) -> ok | ready | {error, closed}.
-park(_Conn) -> not_loaded().
+park(_Conn) -> ?NOT_LOADED.
 
 %% Puts bytes before all that is still to be read.
 -spec unrecv(conn(), binary()) -> ok | {error, atom()}.
-unrecv(_Conn, _Data) -> not_loaded().
+unrecv(_Conn, _Data) -> ?NOT_LOADED.
 
 %% --- writing
 
 %% wait: nothing of Data was taken, the queue is above its mark; call again after {'$megaphone', Reference}.
 -spec send(conn(), iodata()) -> ok | {wait, reference()} | {error, atom()}.
-send(_Conn, _Data) -> not_loaded().
+send(_Conn, _Data) -> ?NOT_LOADED.
+
+%% How long a send may wait, and whether the connection is to be closed then.
+-spec send_timeout(conn()) -> {ok, {timeout(), Close :: boolean()}} | {error, closed}.
+send_timeout(_Conn) -> ?NOT_LOADED.
 
 %% Sends from a descriptor of the operating system, at most 1 MiB a call. Sent 0: the end of the file.
 -spec sendfile(conn(), FileFd :: non_neg_integer(), Offset :: non_neg_integer(), Count :: non_neg_integer()) ->
     {ok, Sent :: non_neg_integer()} | {wait, reference()} | {error, atom()}.
-sendfile(_Conn, _FileFd, _Offset, _Count) -> not_loaded().
+sendfile(_Conn, _FileFd, _Offset, _Count) -> ?NOT_LOADED.
 
 -spec shutdown(conn(), read | write | read_write) -> ok | {error, atom()}.
-shutdown(_Conn, _How) -> not_loaded().
+shutdown(_Conn, _How) -> ?NOT_LOADED.
 
 %% What is queued is sent in the background.
 -spec close(conn()) -> ok | {error, closed}.
-close(_Conn) -> not_loaded().
+close(_Conn) -> ?NOT_LOADED.
 
 %% What is queued is lost.
 -spec abort(conn()) -> ok | {error, closed}.
-abort(_Conn) -> not_loaded().
+abort(_Conn) -> ?NOT_LOADED.
 
 %% --- owner and monitors
 
 -spec controlling_process(conn(), From :: pid(), To :: pid()) -> ok | {error, not_owner | closed | badarg}.
-controlling_process(_Conn, _From, _To) -> not_loaded().
+controlling_process(_Conn, _From, _To) -> ?NOT_LOADED.
 
 -spec owner(conn()) -> {ok, pid() | undefined} | {error, closed}.
-owner(_Conn) -> not_loaded().
+owner(_Conn) -> ?NOT_LOADED.
 
 %% {'DOWN', Reference, socket, {'$inet', megaphone_socket, Conn}, closed} comes when the connection closes.
 -spec monitor(conn()) -> {ok, reference()} | {error, closed}.
-monitor(_Conn) -> not_loaded().
+monitor(_Conn) -> ?NOT_LOADED.
 
 -spec cancel_monitor(conn(), reference()) -> boolean().
-cancel_monitor(_Conn, _Monitor) -> not_loaded().
+cancel_monitor(_Conn, _Monitor) -> ?NOT_LOADED.
 
 %% --- options and facts
 
 -spec setopt(conn(), atom(), term()) -> ok | {error, atom()}.
-setopt(_Conn, _Name, _Value) -> not_loaded().
+setopt(_Conn, _Name, _Value) -> ?NOT_LOADED.
 
 -spec getopt(conn(), atom()) -> {ok, term()} | {error, atom()}.
-getopt(_Conn, _Name) -> not_loaded().
+getopt(_Conn, _Name) -> ?NOT_LOADED.
 
 -spec peername(conn()) ->
     {ok, {inet:ip_address(), inet:port_number()} | inet:local_address()} | {error, atom()}.
-peername(_Conn) -> not_loaded().
+peername(_Conn) -> ?NOT_LOADED.
 
 -spec sockname(conn()) ->
     {ok, {inet:ip_address(), inet:port_number()} | inet:local_address()} | {error, atom()}.
-sockname(_Conn) -> not_loaded().
+sockname(_Conn) -> ?NOT_LOADED.
 
 -spec getstat(conn()) -> {ok, #{atom() => non_neg_integer()}} | {error, closed}.
-getstat(_Conn) -> not_loaded().
+getstat(_Conn) -> ?NOT_LOADED.
 
 -spec info(conn()) -> {ok, #{atom() => term()}} | {error, closed}.
-info(_Conn) -> not_loaded().
+info(_Conn) -> ?NOT_LOADED.
 
 %% Makes the connection's reactor panic while it works on it. Only in the library for tests.
 -spec inject_panic(conn()) -> ok | {error, closed}.
-inject_panic(_Conn) -> not_loaded().
-
--spec not_loaded() -> no_return().
-not_loaded() -> erlang:nif_error({nif_not_loaded, "the application megaphone has not been started"}).
+inject_panic(_Conn) -> ?NOT_LOADED.

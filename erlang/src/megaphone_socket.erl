@@ -75,9 +75,7 @@ park(Conn, Length, Deadline) ->
 
 -spec unrecv(socket(), iodata()) -> ok | error().
 unrecv(?SOCKET(Conn), Data) ->
-    try megaphone_nif:unrecv(Conn, iolist_to_binary(Data))
-    catch error:badarg -> {error, einval}
-    end.
+    megaphone_nif:unrecv(Conn, Data).
 
 %% --- writing
 
@@ -86,12 +84,7 @@ unrecv(?SOCKET(Conn), Data) ->
 send(?LISTENER(_), _Data) ->
     {error, enotconn};
 send(?SOCKET(Conn), Data) ->
-    try megaphone_nif:send(Conn, Data) of
-        {wait, Ref} -> await_room(Conn, Ref, send_deadline(Conn), fun() -> megaphone_nif:send(Conn, Data) end);
-        Result -> Result
-    catch
-        error:badarg -> {error, einval}
-    end.
+    send_or_wait(Conn, fun() -> megaphone_nif:send(Conn, Data) end).
 
 %% Called by file:sendfile/2,5. Offset and Bytes as there: 0 bytes mean up to the end of the file. enotsup makes file
 %% read and send by itself, for files that have no descriptor of their own.
@@ -111,44 +104,42 @@ sendfile(?SOCKET(_), #file_descriptor{}, _Offset, _Bytes) ->
 
 send_file(Conn, Fd, Offset, Bytes, Sent) ->
     Send = fun() -> megaphone_nif:sendfile(Conn, Fd, Offset + Sent, left(Bytes, Sent)) end,
-    Result = case Send() of
-        {wait, Ref} -> await_room(Conn, Ref, send_deadline(Conn), Send);
-        Done -> Done
-    end,
-    case Result of
+    case send_or_wait(Conn, Send) of
         {ok, 0} -> {ok, Sent};
         {ok, More} when Sent + More =:= Bytes -> {ok, Bytes};
         {ok, More} -> send_file(Conn, Fd, Offset, Bytes, Sent + More);
         {error, _} = Error -> Error
     end.
 
-left(0, _Sent) -> 16#7fffffff;
+%% The library takes less at a time than either.
+left(0, _Sent) -> ?MAX_LENGTH;
 left(Bytes, Sent) -> Bytes - Sent.
 
-%% Calls Send again whenever there is room, up to the deadline.
-await_room(Conn, Ref, Deadline, Send) ->
+%% Calls Send, and again whenever there is room.
+send_or_wait(Conn, Send) ->
+    case Send() of
+        {wait, Ref} -> await_room(Conn, Send, Ref);
+        Result -> Result
+    end.
+
+await_room(Conn, Send, Ref) ->
+    {Timeout, Close} = case megaphone_nif:send_timeout(Conn) of
+        {ok, TimeoutAndClose} -> TimeoutAndClose;
+        {error, closed} -> {infinity, false}  % the wake-up is on its way
+    end,
+    await_room(Conn, Send, Ref, deadline(Timeout), Close).
+
+await_room(Conn, Send, Ref, Deadline, Close) ->
     receive
         {'$megaphone', Ref} ->
             case Send() of
-                {wait, Next} -> await_room(Conn, Next, Deadline, Send);
+                {wait, Next} -> await_room(Conn, Send, Next, Deadline, Close);
                 Result -> Result
             end
     after remaining(Deadline) ->
         ok = cancel_wait(Conn, Ref),
-        send_timed_out(Conn)
-    end.
-
-send_timed_out(Conn) ->
-    case megaphone_nif:getopt(Conn, send_timeout_close) of
-        {ok, true} -> _ = megaphone_nif:abort(Conn);
-        _ -> ok
-    end,
-    {error, timeout}.
-
-send_deadline(Conn) ->
-    case megaphone_nif:getopt(Conn, send_timeout) of
-        {ok, Timeout} -> deadline(Timeout);
-        {error, closed} -> infinity  % the wake-up says so
+        _ = Close andalso megaphone_nif:abort(Conn),
+        {error, timeout}
     end.
 
 -spec shutdown(socket(), read | write | read_write) -> ok | error().
@@ -320,7 +311,7 @@ port(Socket) ->
         {error, _} = Error -> Error
     end.
 
-%% What the library doesn't count, the deviation and the largest sizes, is 0.
+%% The library doesn't keep the deviation (recv_dvi): it is 0.
 -spec getstat(socket(), [inet:stat_option()]) -> {ok, [{inet:stat_option(), integer()}]} | error().
 getstat(?LISTENER(_), _Names) ->
     {error, enotconn};
@@ -338,10 +329,8 @@ stat([Name | Names], Counters, Values) ->
         Value -> stat(Names, Counters, [{Name, Value} | Values])
     end.
 
-counter(recv_avg, #{recv_oct := Octets, recv_cnt := Count}) -> Octets div max(1, Count);
-counter(send_avg, #{send_oct := Octets, send_cnt := Count}) -> Octets div max(1, Count);
 counter(Name, Counters) when is_map_key(Name, Counters) -> map_get(Name, Counters);
-counter(Name, _Counters) when Name =:= recv_max; Name =:= recv_dvi; Name =:= send_max -> 0;
+counter(recv_dvi, _Counters) -> 0;
 counter(_Name, _Counters) -> error.
 
 -spec info(socket() | megaphone:listener_socket()) -> map().
@@ -393,9 +382,9 @@ cancel_monitor(Monitor) when is_reference(Monitor) ->
 
 %% --- time and messages
 
-%% A connection that has closed wakes all who wait.
+%% The wake-up may have been sent before; it is for nobody any more.
 cancel_wait(Conn, Ref) ->
-    _ = megaphone_nif:cancel_wait(Conn, Ref),
+    ok = megaphone_nif:cancel_wait(Conn, Ref),
     flush(Ref).
 
 flush(Ref) ->

@@ -27,12 +27,9 @@
 -spec count() -> pos_integer().
 count() -> min(?MAX_STARTERS, erlang:system_info(schedulers)).
 
-%% The N-th starter (any N: they are dealt out in turn).
--spec pid(non_neg_integer()) -> pid().
-pid(N) ->
-    Pid = whereis(name(1 + N rem count())),
-    true = is_pid(Pid),
-    Pid.
+%% The N-th starter. undefined while it is being restarted.
+-spec pid(pos_integer()) -> pid() | undefined.
+pid(N) -> whereis(name(N)).
 
 -spec is_handler(term()) -> boolean().
 is_handler(Handler) when is_function(Handler, 1) -> true;
@@ -73,6 +70,7 @@ start_link(N) -> proc_lib:start_link(?MODULE, init, [self(), N]).
 -spec init(Parent :: pid(), pos_integer()) -> no_return().
 init(Parent, N) ->
     true = register(name(N), self()),
+    ok = megaphone_listener:starter_started(N, self()),
     proc_lib:init_ack(Parent, {ok, self()}),
     loop().
 
@@ -97,5 +95,5 @@ start(Listener, Conn) ->
 not_started(Listener, Conn, Reason) ->
     ?LOG_ERROR("Megaphone could not start a handler for connection ~w of listener ~w and closes it: ~tp",
                [Conn, Listener, Reason]),
-    _ = megaphone_nif:close(Conn),
+    _ = megaphone_nif:abort(Conn),
     ok.

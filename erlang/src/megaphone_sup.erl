@@ -1,7 +1,7 @@
 %% The supervisor of all processes of the application.
 %%
-%% one_for_all: the library holds the pids of the log and of the starters, and listeners belong to the registry. A
-%% listener whose starter is another one than it was told would take connections that nobody handles.
+%% one_for_one: whoever starts again tells the library its new pid. With the registry its listeners end, and whoever
+%% they were made for.
 -module(megaphone_sup).
 -behaviour(supervisor).
 
@@ -18,4 +18,4 @@ init([]) ->
     ],
     Log = #{id => megaphone_log, start => {megaphone_log, start_link, []}},
     Listener = #{id => megaphone_listener, start => {megaphone_listener, start_link, []}},
-    {ok, {#{strategy => one_for_all, intensity => 5, period => 10}, [Log | Starters] ++ [Listener]}}.
+    {ok, {#{strategy => one_for_one, intensity => 5, period => 10}, [Log, Listener | Starters]}}.
