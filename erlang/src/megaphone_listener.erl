@@ -22,9 +22,6 @@
 %% How often entries without connections are looked for.
 -define(SWEEP_INTERVAL, 60000).
 
-%% What a port listens with unless told otherwise. The library raises the backlog anyway.
--define(SOCKET_DEFAULTS, [{reuseaddr, true}, {active, false}]).
-
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
@@ -36,7 +33,8 @@ open(Place, Handler, Options) ->
         error -> {[], Options};
         Taken -> Taken
     end,
-    with_socket(Place, SocketOptions, fun(Fd, SockName) ->
+    %% A listener that is started again finds connections of its predecessor.
+    with_socket(Place, [{reuseaddr, true} | SocketOptions], fun(Fd, SockName) ->
         call_listen(Fd, whereis(?MODULE), ListenOptions, #{handler => Handler, sockname => SockName})
     end).
 
@@ -45,7 +43,7 @@ open(Place, Handler, Options) ->
     {ok, megaphone:listener()} | {error, term()}.
 open_for_accept(Port, SocketOptions) ->
     Accepted = [Option || Option <- SocketOptions, is_inherited(Option)],
-    with_socket(Port, SocketOptions -- [{active, true}, {active, once}], fun(Fd, SockName) ->
+    with_socket(Port, SocketOptions, fun(Fd, SockName) ->
         call_listen(Fd, self(), #{mode => accept}, #{accepted_options => Accepted, sockname => SockName})
     end).
 
@@ -110,7 +108,7 @@ is_open(Listener) ->
 
 %% Calls Use with a listening descriptor, which it copies, and the address.
 with_socket(Port, SocketOptions, Use) when is_integer(Port) ->
-    case gen_tcp:listen(Port, ?SOCKET_DEFAULTS ++ SocketOptions) of
+    case gen_tcp:listen(Port, SocketOptions) of
         {ok, Socket} ->
             try with_socket(Socket, [], Use)
             after ok = gen_tcp:close(Socket)
