@@ -1,0 +1,107 @@
+%% What Megaphone offers to a program and to a shell: listeners whose connections cost no process while they are idle,
+%% and a look at them.
+%%
+%% A connection is a small integer, never given out again; what it stands for is found in the native library. The
+%% socket that gen_tcp, inet and file take is socket(Conn).
+-module(megaphone).
+
+-export([start_listener/2, start_listener/3, listen/2, stop_listener/1, listeners/0]).
+-export([start/1, start/2, get_data/1, get_data/2]).
+-export([connections/0, info/1, stats/0, close/1, socket/1]).
+
+-export_type([conn/0, listener/0, socket/0, listener_socket/0, place/0, handler/0, options/0]).
+
+-type conn() :: non_neg_integer().
+-type listener() :: integer().
+-type socket() :: {'$inet', megaphone_socket, conn()}.
+-type listener_socket() :: {'$inet', megaphone_socket, {listener, listener()}}.
+
+%% A port (0: the system chooses), gen_tcp's listening socket, or the descriptor of one that another program has
+%% opened. A socket and a descriptor stay the caller's; Megaphone uses a copy.
+-type place() :: inet:port_number() | gen_tcp:socket() | {fd, non_neg_integer()}.
+
+%% What a connection's process runs. The process is linked to nothing, owns the socket, and closes it by ending.
+-type handler() :: megaphone_starter:handler().
+
+%% mode: raw (the default) starts the handler as soon as a client has connected; http starts it when a complete
+%% request is there, and parks the connection without a process between requests.
+%% socket: options for gen_tcp:listen/2, when the place is a port.
+%% The others are those of megaphone_nif:listen_options().
+-type options() :: #{mode => raw | http, socket => [gen_tcp:listen_option()], atom() => term()}.
+
+%% --- listeners
+
+-spec start_listener(place(), handler()) -> {ok, listener()} | {error, term()}.
+start_listener(Place, Handler) -> start_listener(Place, Handler, #{}).
+
+%% Starts to accept connections. The listener lives until stop_listener/1 or the end of the application. The place's
+%% errors are gen_tcp:listen's.
+-spec start_listener(place(), handler(), options()) -> {ok, listener()} | {error, term()}.
+start_listener(Place, Handler, Options) when is_map(Options) ->
+    true = megaphone_starter:is_handler(Handler) orelse error(badarg, [Place, Handler, Options]),
+    megaphone_listener:open(Place, Handler, maps:merge(#{mode => raw}, Options)).
+
+%% A listening socket for gen_tcp:accept/1,2, which gives the accepting process a Megaphone socket. It closes when the
+%% calling process ends. SocketOptions are gen_tcp:listen/2's.
+-spec listen(inet:port_number(), [gen_tcp:listen_option()]) -> {ok, listener_socket()} | {error, term()}.
+listen(Port, SocketOptions) ->
+    case megaphone_listener:open_for_accept(Port, SocketOptions) of
+        {ok, Listener} -> {ok, {'$inet', megaphone_socket, {listener, Listener}}};
+        {error, _} = Error -> Error
+    end.
+
+%% Frees the port. The listener's connections live on, as those of a closed gen_tcp listener do.
+-spec stop_listener(listener()) -> ok | {error, closed}.
+stop_listener(Listener) -> megaphone_listener:close(Listener).
+
+%% The listeners that accept, or still have connections.
+-spec listeners() -> [#{id := listener(), connections := non_neg_integer(), _ => _}].
+listeners() -> megaphone_listener:all().
+
+%% --- connections
+
+%% Starts the handler for a connection that has a complete request (mode http) or has just been accepted (mode raw).
+%% What a starter does on a start message.
+-spec start(conn()) -> {ok, pid()} | {error, term()}.
+start(Conn) ->
+    case megaphone_nif:info(Conn) of
+        {ok, #{listener := Listener}} -> start(Listener, Conn);
+        {ok, _} -> {error, no_listener};
+        {error, _} = Error -> Error
+    end.
+
+%% The same where the listener is known.
+-spec start(listener(), conn()) -> {ok, pid()} | {error, term()}.
+start(Listener, Conn) ->
+    case megaphone_listener:handler(Listener) of
+        {ok, Handler} -> megaphone_starter:start_handler(Handler, Conn);
+        error -> {error, no_listener}
+    end.
+
+-spec get_data(conn()) -> {ok, term()} | {wait, reference(), timeout()} | {error, term()}.
+get_data(Conn) -> get_data(Conn, 0).
+
+%% Takes data that is there. When there is none, the caller is registered and gets one {'$megaphone', Reference} when
+%% there is: see megaphone_socket:recv/3, which is the way to wait for it. Length as in gen_tcp:recv/2.
+-spec get_data(conn(), Length :: non_neg_integer()) ->
+    {ok, term()} | {wait, reference(), ParkAfter :: timeout()} | {error, term()}.
+get_data(Conn, Length) -> megaphone_nif:get_data(Conn, Length).
+
+%% All open connections, in no order. A million of them are a list of 16 MB.
+-spec connections() -> [conn()].
+connections() -> megaphone_nif:connections().
+
+-spec info(conn()) -> {ok, #{atom() => term()}} | {error, closed}.
+info(Conn) -> megaphone_nif:info(Conn).
+
+%% Counters of the whole library since its start.
+-spec stats() -> #{atom() => term()}.
+stats() -> megaphone_nif:stats().
+
+%% Closes a connection at once, whatever it is doing; its process gets {error, closed}.
+-spec close(conn()) -> ok | {error, closed}.
+close(Conn) -> megaphone_nif:abort(Conn).
+
+%% The socket of a connection, for gen_tcp, inet and file:sendfile.
+-spec socket(conn()) -> socket().
+socket(Conn) -> {'$inet', megaphone_socket, Conn}.

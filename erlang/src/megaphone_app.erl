@@ -1,0 +1,25 @@
+%% Loads the native library before the first process that calls it, and closes all connections at the end.
+-module(megaphone_app).
+-behaviour(application).
+
+-export([start/2, prep_stop/1, stop/1]).
+
+-include_lib("kernel/include/logger.hrl").
+
+-spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
+start(_Type, _Arguments) ->
+    case megaphone_nif:load() of
+        ok -> megaphone_sup:start_link();
+        {error, {cannot_load, File, Why, Fix} = Reason} ->
+            ?LOG_CRITICAL("Megaphone cannot load its native library ~ts: ~ts. To fix it, ~ts.", [File, Why, Fix]),
+            {error, Reason}
+    end.
+
+%% Before the processes end, so that none gets a start message that nobody will answer.
+-spec prep_stop(State) -> State.
+prep_stop(State) ->
+    ok = megaphone_nif:stop(),
+    State.
+
+-spec stop(term()) -> ok.
+stop(_State) -> ok.

@@ -1,0 +1,225 @@
+%% The functions of the native library. Terms in, terms out: what they do is told here, how is the library's matter.
+%%
+%% A wrong type of argument raises badarg. A connection that has ended, and a number that never was one, give
+%% {error, closed}. No function blocks, but sendfile/4, which runs on a dirty scheduler.
+-module(megaphone_nif).
+
+-export([load/0]).
+-export([start/1, stop/0, stats/0, connections/0]).
+-export([listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
+-export([handler_started/2, get_data/2, cancel_wait/2, park/1, unrecv/2]).
+-export([send/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
+-export([controlling_process/3, owner/1, monitor/1, cancel_monitor/2]).
+-export([setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
+-export([inject_panic/1]).
+
+-export_type([start_options/0, listen_options/0, limits/0, load_error/0]).
+
+-nifs([start/1, stop/0, stats/0, connections/0,
+       listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
+       handler_started/2, get_data/2, cancel_wait/2, park/1, unrecv/2,
+       send/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
+       controlling_process/3, owner/1, monitor/1, cancel_monitor/2,
+       setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1,
+       inject_panic/1]).
+
+-define(NOT_LOADED, erlang:nif_error({nif_not_loaded, "the application megaphone has not been started"})).
+
+-type conn() :: megaphone:conn().
+-type listener() :: megaphone:listener().
+
+-type start_options() :: #{
+    reactors => pos_integer(),         % threads; default: one a core, at most 8
+    max_connections => pos_integer(),  % default: the descriptor limit but for a reserve
+    log => pid()                       % gets the notices
+}.
+
+-type limits() :: #{
+    reactors := pos_integer(),
+    max_connections := pos_integer(),
+    descriptor_limit := pos_integer(),
+    _ => _
+}.
+
+%% Times in milliseconds, sizes in bytes. What is absent has the library's default.
+-type listen_options() :: #{
+    mode := raw | http | accept,
+    starter => pid(),  % gets the start messages; required for raw and http
+    max_head => pos_integer(),
+    head_timeout => non_neg_integer(),
+    body_timeout => non_neg_integer(),
+    idle_timeout => non_neg_integer(),
+    handler_linger => non_neg_integer(),
+    start_timeout => non_neg_integer(),
+    recv_high_watermark => pos_integer(),
+    max_chunked_body => pos_integer(),
+    backlog => pos_integer(),
+    zero_ends_request => boolean(),
+    delivery => binary | list,
+    send_timeout => timeout(),
+    send_timeout_close => boolean()
+}.
+
+-type load_error() :: {cannot_load, File :: file:filename(), Why :: string(), Fix :: string()}.
+
+%% Loads the library, once a VM. Its name is the value of nif_library in the application's environment, a file of
+%% priv without the .so.
+%%
+%% Not by -on_load: that would keep the reason to itself and leave callers with undef.
+-spec load() -> ok | {error, load_error()}.
+load() ->
+    Path = filename:join(priv_dir(), library()),
+    case erlang:load_nif(Path, 0) of
+        ok -> ok;
+        {error, {reload, _}} -> ok;
+        {error, {_, Why}} -> {error, {cannot_load, Path ++ ".so", lists:flatten(Why), fix(library())}}
+    end.
+
+library() -> application:get_env(megaphone, nif_library, "megaphone_nif").
+
+fix("megaphone_nif_fault") -> "run scripts/build-nif --fault-injection";
+fix(_) -> "run scripts/build-nif, for this machine and this version of Erlang".
+
+%% code:priv_dir/1 knows the application by its directory's name, and a checkout may have another.
+priv_dir() ->
+    case code:priv_dir(megaphone) of
+        {error, bad_name} -> filename:join(filename:dirname(filename:dirname(code:which(?MODULE))), "priv");
+        Directory -> Directory
+    end.
+
+%% --- the library
+
+%% Starts the threads, once a VM; later calls change max_connections and log.
+-spec start(start_options()) -> {ok, limits()} | {error, term()}.
+start(_Options) -> ?NOT_LOADED.
+
+%% Closes all listeners and connections. The threads stay, for the next start/1.
+-spec stop() -> ok.
+stop() -> ?NOT_LOADED.
+
+-spec stats() -> #{atom() => term()}.
+stats() -> ?NOT_LOADED.
+
+-spec connections() -> [conn()].
+connections() -> ?NOT_LOADED.
+
+%% --- listeners
+
+%% Accepts connections on a copy of the listening descriptor Fd, until Owner dies or close_listener/1 is called.
+%% Connections outlive their listener.
+-spec listen(Fd :: non_neg_integer(), Owner :: pid(), listen_options()) ->
+    {ok, listener()} | {error, closed | inet:posix()}.
+listen(_Fd, _Owner, _Options) -> ?NOT_LOADED.
+
+-spec close_listener(listener()) -> ok | {error, closed}.
+close_listener(_Listener) -> ?NOT_LOADED.
+
+%% Known for as long as it accepts or has connections.
+-spec listener_info(listener()) ->
+    #{connections := non_neg_integer(), accepted := non_neg_integer(), paused := boolean(),
+                    is_open := boolean(), _ => _} | {error, closed}.
+listener_info(_Listener) -> ?NOT_LOADED.
+
+%% Names the process that gets the start messages from now on.
+-spec set_starter(listener(), pid()) -> ok | {error, closed}.
+set_starter(_Listener, _Starter) -> ?NOT_LOADED.
+
+%% Of a listener in mode accept. The caller becomes the owner.
+-spec accept(listener()) -> {ok, conn()} | {wait, reference()} | {error, atom()}.
+accept(_Listener) -> ?NOT_LOADED.
+
+-spec cancel_accept(listener(), reference()) -> ok | {error, closed}.
+cancel_accept(_Listener, _Wait) -> ?NOT_LOADED.
+
+%% --- reading
+
+%% Names the process that handles a connection after a start message; it becomes the owner. Closes the connection when
+%% that process has died.
+-spec handler_started(conn(), pid()) -> ok | {error, closed}.
+handler_started(_Conn, _Handler) -> ?NOT_LOADED.
+
+%% Takes what there is (Length 0: any bytes at all; packet modes: one packet), or registers the caller for a
+%% {'$megaphone', Reference} when there is something. ParkAfter is how long the caller should wait at most before it
+%% calls park/1: infinity but at the boundary of two requests.
+-spec get_data(conn(), Length :: non_neg_integer()) ->
+    {ok, Data :: term()} | {wait, reference(), ParkAfter :: timeout()} | {error, term()}.
+get_data(_Conn, _Length) -> ?NOT_LOADED.
+
+%% Ends a registration to read or write. Its message may be in the mailbox already.
+-spec cancel_wait(conn(), reference()) -> ok | {error, closed}.
+cancel_wait(_Conn, _Wait) -> ?NOT_LOADED.
+
+%% Takes an idle connection from its process. ready: there is something to read after all.
+-spec park(conn()) -> ok | ready | {error, closed}.
+park(_Conn) -> ?NOT_LOADED.
+
+%% Puts bytes before all that is still to be read.
+-spec unrecv(conn(), binary()) -> ok | {error, atom()}.
+unrecv(_Conn, _Data) -> ?NOT_LOADED.
+
+%% --- writing
+
+%% wait: nothing of Data was taken, the queue is above its mark; call again after {'$megaphone', Reference}.
+-spec send(conn(), iodata()) -> ok | {wait, reference()} | {error, atom()}.
+send(_Conn, _Data) -> ?NOT_LOADED.
+
+%% How long a send may wait, and whether the connection is to be closed then.
+-spec send_timeout(conn()) -> {ok, {timeout(), Close :: boolean()}} | {error, closed}.
+send_timeout(_Conn) -> ?NOT_LOADED.
+
+%% Sends from a descriptor of the operating system, at most 1 MiB a call. Sent 0: the end of the file.
+-spec sendfile(conn(), FileFd :: non_neg_integer(), Offset :: non_neg_integer(), Count :: non_neg_integer()) ->
+    {ok, Sent :: non_neg_integer()} | {wait, reference()} | {error, atom()}.
+sendfile(_Conn, _FileFd, _Offset, _Count) -> ?NOT_LOADED.
+
+-spec shutdown(conn(), read | write | read_write) -> ok | {error, atom()}.
+shutdown(_Conn, _How) -> ?NOT_LOADED.
+
+%% What is queued is sent in the background.
+-spec close(conn()) -> ok | {error, closed}.
+close(_Conn) -> ?NOT_LOADED.
+
+%% What is queued is lost.
+-spec abort(conn()) -> ok | {error, closed}.
+abort(_Conn) -> ?NOT_LOADED.
+
+%% --- owner and monitors
+
+-spec controlling_process(conn(), From :: pid(), To :: pid()) -> ok | {error, not_owner | closed | badarg}.
+controlling_process(_Conn, _From, _To) -> ?NOT_LOADED.
+
+-spec owner(conn()) -> {ok, pid() | undefined} | {error, closed}.
+owner(_Conn) -> ?NOT_LOADED.
+
+%% {'DOWN', Reference, socket, {'$inet', megaphone_socket, Conn}, closed} comes when the connection closes.
+-spec monitor(conn()) -> {ok, reference()} | {error, closed}.
+monitor(_Conn) -> ?NOT_LOADED.
+
+-spec cancel_monitor(conn(), reference()) -> boolean().
+cancel_monitor(_Conn, _Monitor) -> ?NOT_LOADED.
+
+%% --- options and facts
+
+-spec setopt(conn(), atom(), term()) -> ok | {error, atom()}.
+setopt(_Conn, _Name, _Value) -> ?NOT_LOADED.
+
+-spec getopt(conn(), atom()) -> {ok, term()} | {error, atom()}.
+getopt(_Conn, _Name) -> ?NOT_LOADED.
+
+-spec peername(conn()) ->
+    {ok, {inet:ip_address(), inet:port_number()} | inet:local_address()} | {error, atom()}.
+peername(_Conn) -> ?NOT_LOADED.
+
+-spec sockname(conn()) ->
+    {ok, {inet:ip_address(), inet:port_number()} | inet:local_address()} | {error, atom()}.
+sockname(_Conn) -> ?NOT_LOADED.
+
+-spec getstat(conn()) -> {ok, #{atom() => non_neg_integer()}} | {error, closed}.
+getstat(_Conn) -> ?NOT_LOADED.
+
+-spec info(conn()) -> {ok, #{atom() => term()}} | {error, closed}.
+info(_Conn) -> ?NOT_LOADED.
+
+%% Makes the connection's reactor panic while it works on it. Only in the library for tests.
+-spec inject_panic(conn()) -> ok | {error, closed}.
+inject_panic(_Conn) -> ?NOT_LOADED.

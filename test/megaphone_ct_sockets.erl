@@ -1,0 +1,81 @@
+%% Connected sockets for tests: a client of gen_tcp's own, and a server of either kind.
+-module(megaphone_ct_sockets).
+
+-export([pair/1, pair/2, conn/1, receive_all/1, await_function/2, messages/0, peer_node/1, stop_peer/1, certificate/1]).
+
+-export_type([kind/0]).
+
+%% inet: OTP's own.
+-type kind() :: inet | megaphone.
+
+-define(LOOPBACK, {127, 0, 0, 1}).
+-define(TIMEOUT, 10000).
+
+-spec pair(kind()) -> {Client :: gen_tcp:socket(), Server :: gen_tcp:socket()}.
+pair(Kind) -> pair(Kind, []).
+
+%% Options are those of the server. The caller owns both sockets.
+-spec pair(kind(), [gen_tcp:option()]) -> {Client :: gen_tcp:socket(), Server :: gen_tcp:socket()}.
+pair(Kind, Options) ->
+    {ok, Listener} = listen(Kind, [binary, {active, false}, {ip, ?LOOPBACK}]),
+    {ok, Port} = inet:port(Listener),
+    {ok, Client} = gen_tcp:connect(?LOOPBACK, Port, [binary, {active, false}], ?TIMEOUT),
+    {ok, Server} = gen_tcp:accept(Listener, ?TIMEOUT),
+    ok = gen_tcp:close(Listener),
+    ok = inet:setopts(Server, Options),
+    {Client, Server}.
+
+listen(inet, Options) -> gen_tcp:listen(0, Options);
+listen(megaphone, Options) -> megaphone:listen(0, Options).
+
+-spec conn(megaphone:socket()) -> megaphone:conn().
+conn({'$inet', megaphone_socket, Conn}) -> Conn.
+
+%% All bytes up to the end of the stream.
+-spec receive_all(gen_tcp:socket()) -> binary().
+receive_all(Socket) -> receive_all(Socket, []).
+
+receive_all(Socket, Data) ->
+    case gen_tcp:recv(Socket, 0, ?TIMEOUT) of
+        {ok, More} -> receive_all(Socket, [Data, More]);
+        {error, closed} -> iolist_to_binary(Data)
+    end.
+
+%% Returns when a process waits in this function (of any arity).
+-spec await_function(pid(), {module(), atom()}) -> ok.
+await_function(Pid, {M, F} = Function) ->
+    case process_info(Pid, [status, current_function]) of
+        [{status, waiting}, {current_function, {M, F, _}}] -> ok;
+        [_, _] -> erlang:yield(), await_function(Pid, Function);
+        undefined -> error({ended, Pid})
+    end.
+
+%% What is in the mailbox, in order, which is empty afterwards.
+-spec messages() -> [term()].
+messages() ->
+    receive Message -> [Message | messages()]
+    after 0 -> []
+    end.
+
+%% Another operating system process with this one's code path, controlled over its standard input and output.
+-spec peer_node([string()]) -> pid().
+peer_node(Arguments) ->
+    Paths = [Path || Path <- code:get_path(), filename:pathtype(Path) =:= absolute],
+    {ok, Peer, _} = peer:start(#{connection => standard_io, args => Arguments ++ ["-pa" | Paths]}),
+    Peer.
+
+-spec stop_peer(pid()) -> ok.
+stop_peer(Peer) -> peer:stop(Peer).
+
+%% A certificate with its key, for localhost, that signs itself.
+-spec certificate(file:filename()) -> file:filename().
+certificate(Directory) ->
+    [Key, Certificate, Both] = [filename:join(Directory, Name) || Name <- ["key.pem", "cert.pem", "both.pem"]],
+    {0, _} = megaphone_ct_client:run("openssl", [
+        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+        "-subj", "/CN=localhost", "-keyout", Key, "-out", Certificate
+    ]),
+    {ok, KeyPem} = file:read_file(Key),
+    {ok, CertificatePem} = file:read_file(Certificate),
+    ok = file:write_file(Both, [CertificatePem, KeyPem]),
+    Both.
