@@ -261,9 +261,10 @@ impl<H: Host> Connection<H> {
         if ready.writable && self.flush(cx) == Fate::Gone {
             return Fate::Gone;
         }
-        for _ in 0..READS_A_TURN {
+        for turn in 0..READS_A_TURN {
             if !self.flags.readable || !self.wants_input() {
-                return Fate::Keep;
+                // A write may have found the end of the source: whoever reads has to learn of it.
+                return if turn == 0 || self.fault.is_some() { self.settle(cx) } else { Fate::Keep };
             }
             self.read_source(buf);
             if self.settle(cx) == Fate::Gone {
