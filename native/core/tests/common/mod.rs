@@ -426,3 +426,12 @@ impl Random {
 pub(crate) fn is_dropped(wait: &Wait) -> bool {
     matches!(wait.0.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Disconnected))
 }
+
+impl Node {
+    /// A read that asks for a next request: true when it has to wait, and does.
+    #[track_caller]
+    pub(crate) fn try_read_boundary(&self, conn: Conn, process: &Process) -> bool {
+        let is_there = self.info(conn).inbound > 0;
+        !is_there && matches!(self.try_read(conn, process, 0), Ok(Err(_)))
+    }
+}
