@@ -261,9 +261,10 @@ impl<H: Host> Connection<H> {
         if ready.writable && self.flush(cx) == Fate::Gone {
             return Fate::Gone;
         }
-        for _ in 0..READS_A_TURN {
+        for turn in 0..READS_A_TURN {
             if !self.flags.readable || !self.wants_input() {
-                return Fate::Keep;
+                // A write may have found the end of the source: whoever reads has to learn of it.
+                return if turn == 0 || self.fault.is_some() { self.settle(cx) } else { Fate::Keep };
             }
             self.read_source(buf);
             if self.settle(cx) == Fate::Gone {
@@ -285,8 +286,14 @@ impl<H: Host> Connection<H> {
             }
             Phase::Running => {
                 let Some(attached) = &self.attached else { return false };
-                let wanted = attached.reader.as_ref().map_or(0, |reader| reader.wants);
-                self.inbound.len() < attached.options.recv_high_watermark.max(wanted)
+                match &attached.reader {
+                    // A request that is being collected has bounds of its own, as without a handler.
+                    Some(reader) if reader.at_boundary => true,
+                    reader => {
+                        let wanted = reader.as_ref().map_or(0, |reader| reader.wants);
+                        self.inbound.len() < attached.options.recv_high_watermark.max(wanted)
+                    }
+                }
             }
             Phase::Draining { .. } => false,
         }
@@ -466,7 +473,12 @@ impl<H: Host> Connection<H> {
         attached.reader = None;
         self.detach(cx);
         self.phase = Phase::Waiting(Stage::New);
-        Ok((true, self.settle(cx)))
+        let fate = match self.settle(cx) {
+            // Reading may have paused for the handler's sake.
+            Fate::Keep => self.look_if_room(),
+            fate => fate,
+        };
+        Ok((true, fate))
     }
 
     /// The owner is done: what is queued is sent, then the connection closes.

@@ -304,7 +304,8 @@ impl<H: Host> System<H> {
                 connection.cancel_wait(process);
                 cx.sink.emit(Event::Wake(waiter()));
             }
-            (out, Fate::Keep)
+            let fate = if out.is_err() { Fate::Look } else { Fate::Keep };
+            (out, fate)
         })?
     }
 
