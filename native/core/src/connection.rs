@@ -463,22 +463,21 @@ impl<H: Host> Connection<H> {
     /// A handler at a request boundary waited in vain: the connection goes on without it. False when there
     /// is something for it after all.
     pub(crate) fn park(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Result<(bool, Fate), Error> {
-        let Some(attached) = self.attached.as_mut().filter(|_| self.requests.is_some()) else {
+        let (Some(attached), Some(requests)) = (&self.attached, &self.requests) else {
             return Err(Error::Closed);
         };
-        if !attached.reader.as_ref().is_some_and(|reader| reader.at_boundary && reader.process == process) {
+        let is_for_another = attached.reader.as_ref().is_some_and(|reader| reader.process != process);
+        if is_for_another || requests.remaining() > 0 {
             return Ok((false, Fate::Keep));
         }
-        // Its own wake-up would come late.
-        attached.reader = None;
+        if matches!(self.advance(), Some(Progress::Ready | Progress::Refused(_))) {
+            return Ok((false, Fate::Keep));
+        }
+        // The wake-up of its own wait would come late.
+        self.cancel_wait(process);
         self.detach(cx);
         self.phase = Phase::Waiting(Stage::New);
-        let fate = match self.settle(cx) {
-            // Reading may have paused for the handler's sake.
-            Fate::Keep => self.look_if_room(),
-            fate => fate,
-        };
-        Ok((true, fate))
+        Ok((true, self.settle(cx)))
     }
 
     /// The owner is done: what is queued is sent, then the connection closes.

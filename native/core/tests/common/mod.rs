@@ -273,7 +273,7 @@ impl Node {
             process.pid,
             wants,
             &mut self.sink(),
-            || waiter,
+            Some(|| waiter),
             |received, _| match received {
                 Received::Bytes(bytes) => bytes.to_vec(),
                 Received::Packet(packet) => format!("{packet:?}").into_bytes(),
