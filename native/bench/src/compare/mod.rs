@@ -1,0 +1,171 @@
+//! Comparisons: each measures all variants in turn, several times, and says what came out.
+
+mod http;
+mod idle;
+pub(crate) mod outcome;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::compare::outcome::{CaseOutcome, Trial};
+use crate::server::variant::Variant;
+use crate::server::{Server, Setup};
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Choice {
+    /// Memory of an idle keep-alive HTTP connection.
+    Idle,
+    /// Requests a second and latency of keep-alive HTTP.
+    Http,
+    /// Everything.
+    All,
+}
+
+/// Options of a comparison.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// What to compare.
+    #[arg(value_enum, default_value = "all")]
+    pub(crate) choice: Choice,
+    /// Users (or idle connections) of the memory comparisons; at most what the server's descriptors allow.
+    #[arg(long)]
+    pub(crate) users: Option<usize>,
+    /// Smaller and shorter, for a look: all of it within 10 minutes.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Write docs/benchmarks.md.
+    #[arg(long)]
+    pub(crate) publish: bool,
+    /// The servers, of stock and megaphone; naming one twice shows the noise.
+    #[arg(long, value_delimiter = ',', default_value = "stock,megaphone")]
+    pub(crate) variants: Vec<String>,
+    /// Runs of each variant; 3 unless given, 1 with --quick.
+    #[arg(long)]
+    pub(crate) rounds: Option<usize>,
+    /// Leave ejabberd's listen backlog of 5 instead of 4096.
+    #[arg(long)]
+    pub(crate) stock_backlog: bool,
+    /// Where results go.
+    #[arg(long, default_value = "bench-results")]
+    pub(crate) results: PathBuf,
+}
+
+/// One kind of comparison.
+pub(crate) trait Case {
+    /// The name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What is done and counted, in a sentence or two.
+    fn describe(&self, lab: &Lab<'_>) -> String;
+
+    /// Measures `variant` once.
+    ///
+    /// # Errors
+    /// When no figures could be got at all; failures of single users are part of the trial.
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial>;
+}
+
+/// What the cases share.
+pub(crate) struct Lab<'a> {
+    pub(crate) options: &'a Options,
+}
+
+impl Lab<'_> {
+    /// `quick` in a quick run, else `full`.
+    pub(crate) fn pick<T>(&self, quick: T, full: T) -> T {
+        if self.options.quick { quick } else { full }
+    }
+
+    /// Starts a server for `users`.
+    ///
+    /// # Errors
+    /// Those of [`Server::start`].
+    pub(crate) fn start(&self, variant: &Variant, users: usize) -> Result<Server> {
+        let setup = Setup {
+            users,
+            backlog: if self.options.stock_backlog { 5 } else { 4096 },
+            state_root: self.options.results.join("state"),
+        };
+        Server::start(variant, &setup)
+    }
+
+    /// A progress bar of `length`, which is hidden when stderr is no terminal.
+    pub(crate) fn bar(&self, what: String, length: u64) -> ProgressBar {
+        let bar = ProgressBar::new(length).with_message(what);
+        if let Ok(style) = ProgressStyle::with_template("{msg:40} {bar:30} {pos}/{len} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar
+    }
+
+    /// Lets time pass, with a bar.
+    pub(crate) fn settle(&self, what: &str, long: Duration) {
+        let bar = self.bar(what.to_owned(), long.as_secs());
+        for _ in 0..long.as_secs() {
+            std::thread::sleep(Duration::from_secs(1));
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+    }
+}
+
+/// Runs the comparisons that were asked for, prints and saves them. Says whether there were no errors.
+///
+/// # Errors
+/// When a variant does not exist or is not built, or results can't be saved.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let variants = variants(&options.variants)?;
+    let lab = Lab { options };
+    let outcomes: Vec<CaseOutcome> =
+        cases(options.choice).iter().map(|case| run_case(case.as_ref(), &lab, &variants)).collect();
+    report::print(&outcomes);
+    report::save(&outcomes, options)?;
+    Ok(outcomes.iter().all(CaseOutcome::is_clean))
+}
+
+fn cases(choice: Choice) -> Vec<Box<dyn Case>> {
+    let all: [(Choice, Box<dyn Case>); 2] =
+        [(Choice::Idle, Box::new(idle::Idle)), (Choice::Http, Box::new(http::Http))];
+    all.into_iter()
+        .filter(|(name, _)| choice == Choice::All || choice == *name)
+        .map(|(_, case)| case)
+        .collect()
+}
+
+fn variants(names: &[String]) -> Result<Vec<Variant>> {
+    let mut variants: Vec<Variant> = Vec::new();
+    for name in names {
+        let mut variant = Variant::named(name)?;
+        let same = variants.iter().filter(|other| other.name.starts_with(name.as_str())).count();
+        if same > 0 {
+            variant.name = format!("{name} ({})", same + 1);
+        }
+        variants.push(variant);
+    }
+    Ok(variants)
+}
+
+/// A B A B: what changes on the machine in the meantime touches all variants alike.
+fn run_case(case: &dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome {
+    let rounds = lab.options.rounds.unwrap_or(lab.pick(1, 3)).max(1);
+    let mut trials = Vec::new();
+    for round in 1..=rounds {
+        for variant in variants {
+            eprintln!("{}: {}, round {round} of {rounds}", case.name(), variant.name);
+            let trial = case.measure(lab, variant).unwrap_or_else(|error| Trial::lost(&error));
+            trials.push((variant.name.clone(), trial));
+        }
+    }
+    CaseOutcome {
+        name: case.name().to_owned(),
+        description: case.describe(lab),
+        variants: variants.iter().map(|variant| variant.name.clone()).collect(),
+        trials,
+    }
+}
