@@ -1,20 +1,37 @@
 //! Comparisons: each measures all variants in turn, several times, and says what came out.
 
+mod bosh;
+mod chat;
 mod http;
 mod idle;
+mod logins;
+mod memory;
 pub(crate) mod outcome;
 mod report;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::client::sasl::Auth;
+use crate::client::session::Accounts;
+use crate::client::user::Transport;
 use crate::compare::outcome::{CaseOutcome, Trial};
+use crate::generator::crowd::Members;
+use crate::generator::crowd_run::CrowdRun;
 use crate::server::variant::Variant;
-use crate::server::{Server, Setup};
+use crate::server::{ACCOUNT_PREFIX, HOST, PASSWORD, Server, Setup};
+
+/// The ramp of the comparisons in which logging in is not what is measured, and how many do it at a time.
+const LOGINS_A_SECOND: f64 = 600.0;
+const LOGINS_AT_ONCE: usize = 64;
+
+/// The transports that are compared, with their names in reports.
+pub(crate) const TRANSPORTS: [(&str, Transport); 3] =
+    [("tcp", Transport::Tcp), ("ws", Transport::Ws), ("bosh", Transport::Bosh)];
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,6 +40,14 @@ pub(crate) enum Choice {
     Idle,
     /// Requests a second and latency of keep-alive HTTP.
     Http,
+    /// Memory of a user with presence, over TCP, WebSocket and BOSH.
+    Memory,
+    /// Logins a second.
+    Logins,
+    /// Latency and processor time of messages.
+    Chat,
+    /// Pings through BOSH.
+    Bosh,
     /// Everything.
     All,
 }
@@ -36,6 +61,9 @@ pub(crate) struct Options {
     /// Users (or idle connections) of the memory comparisons; at most what the server's descriptors allow.
     #[arg(long)]
     pub(crate) users: Option<usize>,
+    /// Messages a second of the chat comparison, instead of what keeps two cores about 70 % busy.
+    #[arg(long)]
+    pub(crate) rate: Option<f64>,
     /// Smaller and shorter, for a look: all of it within 10 minutes.
     #[arg(long)]
     pub(crate) quick: bool,
@@ -80,6 +108,55 @@ impl Lab<'_> {
     /// `quick` in a quick run, else `full`.
     pub(crate) fn pick<T>(&self, quick: T, full: T) -> T {
         if self.options.quick { quick } else { full }
+    }
+
+    /// Starts a server with accounts for `users` on `transport`, and lets a few of them log in and out: the
+    /// first ones load code and grow tables, which is no cost of a user.
+    ///
+    /// # Errors
+    /// When the server does not start, or these first users can't log in.
+    pub(crate) fn start_with_accounts(
+        &self,
+        variant: &Variant,
+        transport: Transport,
+        users: usize,
+    ) -> Result<(Server, Members)> {
+        const FIRST: usize = 100;
+        let mut server = self.start(variant, users)?;
+        server.register(users + FIRST)?;
+        let (c2s, http) = (server.c2s, server.http);
+        let members = |first, count| Members {
+            first,
+            count,
+            transports: vec![transport],
+            accounts: Accounts {
+                domain: HOST.to_owned(),
+                auth: Auth::Plain,
+                prefix: ACCOUNT_PREFIX.to_owned(),
+                password: PASSWORD.to_owned(),
+            },
+            c2s,
+            http,
+        };
+        let first = CrowdRun::start(&members(users as u32, FIRST))?;
+        let done = first.log_in(200.0, FIRST, |_| ())?.done;
+        first.log_out(500.0, |_| ())?;
+        let causes = first.finish()?;
+        if done < FIRST as u64 || !causes.is_empty() {
+            bail!("{done} of the first {FIRST} users logged in and out: {causes:?}");
+        }
+        Ok((server, members(0, users)))
+    }
+
+    /// Lets everybody of `run` log in as memory and chat need it: no faster than any server can take.
+    ///
+    /// # Errors
+    /// When nobody could log in, or a worker is gone.
+    pub(crate) fn log_everybody_in(&self, run: &CrowdRun, name: &str, users: usize) -> Result<u64> {
+        let bar = self.bar(format!("{name}: log in"), users as u64);
+        let done = run.log_in(LOGINS_A_SECOND, LOGINS_AT_ONCE, |count| bar.set_position(count))?.done;
+        bar.finish_and_clear();
+        Ok(done)
     }
 
     /// Starts a server for `users`.
@@ -130,8 +207,14 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 }
 
 fn cases(choice: Choice) -> Vec<Box<dyn Case>> {
-    let all: [(Choice, Box<dyn Case>); 2] =
-        [(Choice::Idle, Box::new(idle::Idle)), (Choice::Http, Box::new(http::Http))];
+    let all: [(Choice, Box<dyn Case>); 6] = [
+        (Choice::Idle, Box::new(idle::Idle)),
+        (Choice::Http, Box::new(http::Http)),
+        (Choice::Memory, Box::new(memory::Memory)),
+        (Choice::Logins, Box::new(logins::Logins)),
+        (Choice::Chat, Box::new(chat::Chat)),
+        (Choice::Bosh, Box::new(bosh::Bosh)),
+    ];
     all.into_iter()
         .filter(|(name, _)| choice == Choice::All || choice == *name)
         .map(|(_, case)| case)

@@ -42,7 +42,14 @@ pub(crate) struct Trial {
 impl Trial {
     /// A trial without figures.
     pub(crate) fn lost(error: &anyhow::Error) -> Self {
-        Self { failures: BTreeMap::from([(format!("run: {error:#}"), 1)]), ..Self::default() }
+        let mut trial = Self::default();
+        trial.lose("run", error);
+        trial
+    }
+
+    /// Counts the failure of all of `part`.
+    pub(crate) fn lose(&mut self, part: &str, error: &anyhow::Error) {
+        self.failures.insert(format!("{part}: {error:#}"), 1);
     }
 
     /// Adds a reading.

@@ -1,6 +1,7 @@
 //! Plain HTTP load: idle keep-alive connections, requests at a fixed rate, or each answered by the next.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,7 @@ pub(crate) struct Outcome {
 /// One worker's connections, as a [`Scenario`].
 pub(crate) struct HttpLoad<'a> {
     plan: Plan,
+    target: SocketAddr,
     shared: &'a Shared,
     dial: Pace,
     stage: Stage,
@@ -80,7 +82,7 @@ enum Stage {
 
 impl<'a> HttpLoad<'a> {
     /// Connections are opened from now on.
-    pub(crate) fn new(plan: Plan, shared: &'a Shared) -> Self {
+    pub(crate) fn new(plan: Plan, target: SocketAddr, shared: &'a Shared) -> Self {
         let now = Instant::now();
         let opening = Duration::from_secs_f64(plan.connections as f64 / plan.ramp);
         Self {
@@ -95,6 +97,7 @@ impl<'a> HttpLoad<'a> {
             rate: None,
             outcome: Outcome { latency: latency::histogram(), answered: 0, elapsed: Duration::ZERO },
             shared,
+            target,
             plan,
         }
     }
@@ -174,7 +177,7 @@ impl<'a> HttpLoad<'a> {
     fn opening_turn(&mut self, io: &mut Io, now: Instant, give_up: Instant) -> Option<Instant> {
         while self.dial.take(now).is_some() {
             let lane = self.plan.connections - self.dial.left() as usize - 1;
-            io.open(lane);
+            io.open(lane, self.target);
         }
         let is_over = self.open + self.failed >= self.plan.connections;
         if matches!(self.plan.load, Load::Idle) {

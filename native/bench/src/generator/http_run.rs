@@ -83,8 +83,8 @@ impl HttpRun {
 
 fn work(plan: Plan, target: SocketAddr, number: usize, shared: &Shared) -> Result<Outcome> {
     sys::own_descriptor_table().context("a descriptor table for a worker")?;
-    let mut io = Io::new(plan.connections, target, number)?;
-    let mut load = HttpLoad::new(plan, shared);
+    let mut io = Io::new(plan.connections, number)?;
+    let mut load = HttpLoad::new(plan, target, shared);
     io.run(&mut load)?;
     Ok(load.into_outcome())
 }

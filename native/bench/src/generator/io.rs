@@ -52,8 +52,7 @@ pub(crate) struct Io {
     timer: OwnedFd,
     armed_for: Option<Instant>,
     lanes: Vec<Lane>,
-    target: SocketAddr,
-    sources: Option<Sources>,
+    sources: Sources,
     input: Vec<u8>,
     failed: Vec<(usize, Gone)>,
 }
@@ -79,11 +78,11 @@ const EVENTS_A_TURN: usize = 1024;
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
 impl Io {
-    /// Sockets for `lanes` connections to `target`. `worker` picks a range of source addresses.
+    /// Room for `lanes` connections. `worker` picks a range of source addresses.
     ///
     /// # Errors
     /// Those of epoll_create(2) and timerfd_create(2).
-    pub(crate) fn new(lanes: usize, target: SocketAddr, worker: usize) -> io::Result<Self> {
+    pub(crate) fn new(lanes: usize, worker: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
         // epoll_wait counts in milliseconds, too coarse to send at an intended time.
         let timer =
@@ -94,16 +93,15 @@ impl Io {
             timer,
             armed_for: None,
             lanes: std::iter::repeat_with(Lane::default).take(lanes).collect(),
-            target,
-            sources: matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback()).then(|| Sources::new(worker)),
+            sources: Sources::new(worker),
             input: vec![0; INPUT_BYTES],
             failed: Vec::new(),
         })
     }
 
-    /// Starts connecting `lane`; [`Scenario::connected`] or [`Scenario::closed`] follows.
-    pub(crate) fn open(&mut self, lane: usize) {
-        if let Err(error) = self.try_open(lane) {
+    /// Starts connecting `lane` to `target`; [`Scenario::connected`] or [`Scenario::closed`] follows.
+    pub(crate) fn open(&mut self, lane: usize, target: SocketAddr) {
+        if let Err(error) = self.try_open(lane, target) {
             self.fail(lane, Gone::Dial(error.kind()));
         }
     }
@@ -151,9 +149,10 @@ impl Io {
         Ok(())
     }
 
-    fn try_open(&mut self, lane: usize) -> io::Result<()> {
-        let source = self.sources.as_mut().map(Sources::next);
-        let mut stream = sys::dial(self.target, source)?;
+    fn try_open(&mut self, lane: usize, target: SocketAddr) -> io::Result<()> {
+        let is_loopback = matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback());
+        let source = is_loopback.then(|| self.sources.next());
+        let mut stream = sys::dial(target, source)?;
         self.poll.registry().register(&mut stream, Token(lane), Interest::READABLE | Interest::WRITABLE)?;
         self.lanes[lane] = Lane { stream: Some(stream), ..Lane::default() };
         Ok(())

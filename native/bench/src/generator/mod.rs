@@ -1,5 +1,7 @@
 //! The load generator: workers, each a thread with sockets and a descriptor table of its own.
 
+pub(crate) mod crowd;
+pub(crate) mod crowd_run;
 pub(crate) mod http_load;
 pub(crate) mod http_run;
 pub(crate) mod io;
