@@ -1,6 +1,7 @@
 //! Load generator and measurements of Megaphone.
 
 mod client;
+mod commands;
 mod compare;
 mod generator;
 mod measure;
@@ -24,6 +25,14 @@ struct Arguments {
 enum Command {
     /// Compares servers that it starts itself.
     Compare(compare::Options),
+    /// Puts XMPP users on a server: log in, hold or chat, log out.
+    Load(commands::load::Options),
+    /// Sends plain HTTP requests to a server.
+    Http(commands::http::Options),
+    /// Holds idle TCP connections to a server.
+    Hold(commands::hold::Options),
+    /// Listens, accepts and does nothing, for `hold` to connect to.
+    Listen(commands::listen::Options),
 }
 
 fn main() -> ExitCode {
@@ -42,5 +51,9 @@ fn run(arguments: Arguments) -> Result<bool> {
     sys::raise_descriptor_limit()?;
     match arguments.command {
         Command::Compare(options) => compare::run(&options),
+        Command::Load(options) => commands::load::run(&options),
+        Command::Http(options) => commands::http::run(&options),
+        Command::Hold(options) => commands::hold::run(&options),
+        Command::Listen(options) => commands::listen::run(&options),
     }
 }

@@ -61,11 +61,6 @@ impl Session {
         !matches!(self.stage, Stage::Connecting)
     }
 
-    /// Whether initial presence has come back.
-    pub(crate) fn is_online(&self) -> bool {
-        matches!(self.stage, Stage::Online)
-    }
-
     /// Whether the stream has been closed in good order.
     pub(crate) fn has_left(&self) -> bool {
         matches!(self.stage, Stage::Left)
@@ -347,7 +342,7 @@ mod tests {
         let (_, presence) = peer.says("<iq type='result' id='session'/>").unwrap();
         assert!(presence.starts_with("<presence"), "{presence}");
         peer.says("<presence from='other@localhost/r'/>").unwrap();
-        assert!(!peer.session.is_online());
+        assert!(peer.news.is_empty());
         peer.says("<presence from='a@localhost/r'/>").unwrap();
         assert_eq!(peer.news, [News::Online]);
         assert_eq!(peer.session.jid(), "a@localhost/r");

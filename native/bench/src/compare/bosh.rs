@@ -25,7 +25,7 @@ impl Bosh {
         let run = CrowdRun::start(&members)?;
         let online = lab.log_everybody_in(&run, &variant.name, users);
         let bar = lab.bar(format!("{}: pings of {users}", variant.name), 0);
-        let mut ping = |long| run.traffic(Kind::Ping, Rate::Closed, long, "", |n| bar.set_position(n));
+        let ping = |long| run.traffic(Kind::Ping, Rate::Closed, long, "", |n| bar.set_position(n));
         let warmed = ping(Duration::from_secs(1));
         let before = cpu_seconds(server.pid());
         let report = ping(long);

@@ -37,7 +37,7 @@ impl Chat {
         let run = CrowdRun::start(&members)?;
         let online = lab.log_everybody_in(&run, &format!("{} {name}", variant.name), users);
         let bar = lab.bar(format!("{} {name}: chat", variant.name), (rate * long.as_secs_f64()) as u64);
-        let mut chat = |long| run.traffic(Kind::Chat, Rate::Fixed(rate), long, BODY, |n| bar.set_position(n));
+        let chat = |long| run.traffic(Kind::Chat, Rate::Fixed(rate), long, BODY, |n| bar.set_position(n));
         // The first messages pay for what is grown once.
         let warmed = chat(Duration::from_secs(2));
         let before = (cpu_seconds(server.pid()), cpu_seconds(std::process::id()));

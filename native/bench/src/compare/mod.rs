@@ -1,12 +1,14 @@
 //! Comparisons: each measures all variants in turn, several times, and says what came out.
 
 mod bosh;
-mod chat;
+pub(crate) mod chat;
 mod http;
 mod idle;
 mod logins;
 mod memory;
 pub(crate) mod outcome;
+mod plot;
+mod publish;
 mod report;
 
 use std::path::PathBuf;
@@ -203,6 +205,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         cases(options.choice).iter().map(|case| run_case(case.as_ref(), &lab, &variants)).collect();
     report::print(&outcomes);
     report::save(&outcomes, options)?;
+    if options.publish {
+        publish::publish(&outcomes)?;
+    }
     Ok(outcomes.iter().all(CaseOutcome::is_clean))
 }
 

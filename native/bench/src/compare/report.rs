@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::compare::Options;
 use crate::compare::outcome::{CaseOutcome, Spread, Unit};
+use crate::compare::{Options, plot};
 
 /// Prints `outcomes`; the first line says whether anything failed.
 pub(crate) fn print(outcomes: &[CaseOutcome]) {
@@ -60,7 +60,7 @@ pub(crate) fn table(outcome: &CaseOutcome) -> Vec<Vec<String>> {
     rows
 }
 
-/// Saves all outcomes with their raw figures.
+/// Saves all outcomes with their raw figures, and a plot of each beside them.
 ///
 /// # Errors
 /// When the folder or the file can't be written.
@@ -71,6 +71,9 @@ pub(crate) fn save(outcomes: &[CaseOutcome], options: &Options) -> Result<()> {
     let document = json!({ "verdict": verdict(outcomes), "outcomes": outcomes });
     fs::write(&path, serde_json::to_string_pretty(&document)?)
         .with_context(|| format!("writing {}", path.display()))?;
+    for outcome in outcomes.iter().filter(|outcome| !outcome.rows().is_empty()) {
+        plot::draw(outcome, &options.results.join(format!("{seconds}-{}.svg", outcome.name)))?;
+    }
     println!("\nAll figures: {}", path.display());
     Ok(())
 }

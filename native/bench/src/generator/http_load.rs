@@ -20,7 +20,8 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     /// Connections opened a second.
     pub(crate) ramp: f64,
-    /// The whole request, head and empty line.
+    /// The whole request, head and empty line. When it is empty, connections are silent: open as soon as they
+    /// are connected.
     pub(crate) request: Vec<u8>,
     /// How requests follow each other once all connections are open.
     pub(crate) load: Load,
@@ -230,7 +231,11 @@ impl<'a> HttpLoad<'a> {
 impl Scenario for HttpLoad<'_> {
     fn connected(&mut self, io: &mut Io, lane: usize) {
         self.connections[lane] = Connection::Warming;
-        io.send(lane, &self.plan.request);
+        if self.plan.request.is_empty() {
+            self.answered(io, lane);
+        } else {
+            io.send(lane, &self.plan.request);
+        }
     }
 
     fn received(&mut self, io: &mut Io, lane: usize, bytes: &[u8]) -> usize {

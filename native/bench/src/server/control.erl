@@ -22,8 +22,7 @@ ask(["figures"]) ->
     [{processes, erlang:system_info(process_count)},
      {ports, erlang:system_info(port_count)},
      {sessions, ets:info(session, size)},
-     {memory, erlang:memory()},
-     {releases, [{otp, list_to_integer(erlang:system_info(otp_release))}]}];
+     {memory, erlang:memory()}];
 ask(["collect_garbage"]) ->
     lists:foreach(fun erlang:garbage_collect/1, erlang:processes()),
     [{done, true}];

@@ -24,8 +24,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// The vhost with registered accounts.
 pub(crate) const HOST: &str = "localhost";
-/// The vhost on which SASL ANONYMOUS is allowed.
-pub(crate) const ANONYMOUS_HOST: &str = "anon.localhost";
 /// The password of all registered accounts.
 pub(crate) const PASSWORD: &str = "secret";
 /// Accounts are called this, followed by their number.
