@@ -67,6 +67,15 @@ impl Output {
 }
 
 impl Transport {
+    /// The name in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Ws => "ws",
+            Self::Bosh => "bosh",
+        }
+    }
+
     /// Lanes that a user of it has.
     pub(crate) fn lanes(self) -> usize {
         if self == Self::Bosh { LANES } else { 1 }

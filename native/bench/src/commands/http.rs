@@ -55,5 +55,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let rate = outcome.answered as f64 / outcome.elapsed.as_secs_f64().max(f64::EPSILON);
     println!("{} answers, {rate:.0} a second", outcome.answered);
     println!("latency: {}", show(&Summary::of(&outcome.latency)));
+    if options.rate.is_none() {
+        let each = outcome.answered / options.connections.max(1) as u64;
+        let interval = outcome.elapsed.as_nanos() as u64 / each.max(1);
+        let corrected = Summary::of(&outcome.latency.clone_correct(interval.max(1)));
+        println!("corrected for requests not sent while waiting, as wrk does: {}", show(&corrected));
+    }
     Ok(is_clean)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::client::user::Transport;
 use crate::compare::outcome::{Trial, Unit};
@@ -34,6 +34,9 @@ impl Bosh {
         trial.failed(run.finish()?);
         online.and(warmed)?;
         let (report, cpu) = (report?, after? - before?);
+        if report.done == 0 {
+            bail!("no ping was answered");
+        }
         let rate = report.done as f64 / report.elapsed.as_secs_f64().max(f64::EPSILON);
         let latency = Summary::of(&report.latency);
         trial.add(format!("{users} users: pings"), Unit::PerSecond, rate);

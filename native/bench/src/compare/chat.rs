@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::client::user::Transport;
 use crate::compare::outcome::{Trial, Unit};
@@ -27,9 +27,10 @@ impl Chat {
     fn measure_transport(
         lab: &Lab<'_>,
         variant: &Variant,
-        (name, transport): (&str, Transport),
+        transport: Transport,
         trial: &mut Trial,
     ) -> Result<()> {
+        let name = transport.name();
         let users = Self::users(lab);
         let rate = lab.options.rate.unwrap_or_else(|| default_rate(transport));
         let long = Duration::from_secs(lab.pick(5, 20));
@@ -47,6 +48,9 @@ impl Chat {
         trial.failed(run.finish()?);
         online.and(warmed)?;
         let (report, server_cpu, own_cpu) = (report?, after.0? - before.0?, after.1? - before.1?);
+        if report.done == 0 {
+            bail!("no message arrived");
+        }
         let seconds = report.elapsed.as_secs_f64().max(f64::EPSILON);
         let latency = Summary::of(&report.latency);
         let each = server_cpu * 1e6 / report.done.max(1) as f64;
@@ -76,8 +80,8 @@ impl Case for Chat {
     }
 
     fn describe(&self, lab: &Lab<'_>) -> String {
-        let rates = TRANSPORTS.map(|(name, transport)| {
-            format!("{name} {}", lab.options.rate.unwrap_or_else(|| default_rate(transport)))
+        let rates = TRANSPORTS.map(|transport| {
+            format!("{} {}", transport.name(), lab.options.rate.unwrap_or_else(|| default_rate(transport)))
         });
         format!(
             "{} users send each other messages of {} characters for {} s at a fixed rate a second ({}). \
@@ -93,7 +97,7 @@ impl Case for Chat {
         let mut trial = Trial::default();
         for transport in TRANSPORTS {
             if let Err(error) = Self::measure_transport(lab, variant, transport, &mut trial) {
-                trial.lose(transport.0, &error);
+                trial.lose(transport.name(), &error);
             }
         }
         Ok(trial)

@@ -1,6 +1,6 @@
 //! How many users log in a second, and what a login costs the server.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::client::user::Transport;
 use crate::compare::outcome::{Trial, Unit};
@@ -25,9 +25,10 @@ impl Logins {
     fn measure_transport(
         lab: &Lab<'_>,
         variant: &Variant,
-        (name, transport): (&str, Transport),
+        transport: Transport,
         trial: &mut Trial,
     ) -> Result<()> {
+        let name = transport.name();
         let users = Self::users(lab);
         let (server, members) = lab.start_with_accounts(variant, transport, users)?;
         let cpu = cpu_seconds(server.pid())?;
@@ -38,6 +39,9 @@ impl Logins {
         let cpu = cpu_seconds(server.pid()).map(|now| now - cpu);
         trial.failed(run.finish()?);
         let (report, cpu) = (report?, cpu?);
+        if report.done == 0 {
+            bail!("nobody could log in");
+        }
         let latency = Summary::of(&report.latency);
         let rate = report.done as f64 / report.elapsed.as_secs_f64().max(f64::EPSILON);
         trial.add(format!("{name}: logins"), Unit::PerSecond, rate);
@@ -66,7 +70,7 @@ impl Case for Logins {
         let mut trial = Trial::default();
         for transport in TRANSPORTS {
             if let Err(error) = Self::measure_transport(lab, variant, transport, &mut trial) {
-                trial.lose(transport.0, &error);
+                trial.lose(transport.name(), &error);
             }
         }
         Ok(trial)

@@ -28,9 +28,10 @@ impl Memory {
     fn measure_transport(
         lab: &Lab<'_>,
         variant: &Variant,
-        (name, transport): (&str, Transport),
+        transport: Transport,
         trial: &mut Trial,
     ) -> Result<()> {
+        let name = transport.name();
         let users = Self::users(lab);
         let (mut server, members) = lab.start_with_accounts(variant, transport, users)?;
         lab.settle("before", Duration::from_secs(2));
@@ -70,7 +71,7 @@ impl Case for Memory {
         let mut trial = Trial::default();
         for transport in TRANSPORTS {
             if let Err(error) = Self::measure_transport(lab, variant, transport, &mut trial) {
-                trial.lose(transport.0, &error);
+                trial.lose(transport.name(), &error);
             }
         }
         Ok(trial)

@@ -31,9 +31,8 @@ use crate::server::{ACCOUNT_PREFIX, HOST, PASSWORD, Server, Setup};
 const LOGINS_A_SECOND: f64 = 600.0;
 const LOGINS_AT_ONCE: usize = 64;
 
-/// The transports that are compared, with their names in reports.
-pub(crate) const TRANSPORTS: [(&str, Transport); 3] =
-    [("tcp", Transport::Tcp), ("ws", Transport::Ws), ("bosh", Transport::Bosh)];
+/// The transports that are compared.
+pub(crate) const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Ws, Transport::Bosh];
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

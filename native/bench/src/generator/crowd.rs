@@ -389,8 +389,9 @@ impl<'a> Crowd<'a> {
     }
 
     fn lose(&mut self, io: &mut Io, at: usize, failure: &Failure) {
-        let stage = self.users[at].client.as_ref().map_or("connect", |client| client.session().stage());
-        self.shared.fail(1, stage, failure);
+        let stage = self.users[at].client.as_ref().map_or("gone", |client| client.session().stage());
+        let transport = self.transport(at).name();
+        self.shared.fail(1, &format!("{transport} {stage}"), failure);
         self.close(io, at);
         if matches!(self.users[at].state, State::Busy { .. })
             && let Some(phase) = &mut self.phase

@@ -59,7 +59,7 @@ impl Server {
     /// When ejabberd is not installed, is missing parts of the variant, or does not come up within 60 s; the
     /// error names its log.
     pub(crate) fn start(variant: &Variant, setup: &Setup) -> Result<Self> {
-        let directory = fresh_directory(&setup.state_root)?;
+        let directory = fresh_directory(&setup.state_root, &variant.name)?;
         let [c2s, http] = free_ports()?;
         let config = CONFIG
             .replace("{c2s_port}", &c2s.port().to_string())
@@ -142,7 +142,19 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(10));
         }
+        self.keep_logs()?;
         fs::remove_dir_all(&self.directory)
+    }
+
+    /// What the node logged stays beside its directory: errors in a report are looked up there.
+    fn keep_logs(&self) -> std::io::Result<()> {
+        for (log, suffix) in [("ejabberd.log", "log"), ("console.log", "console.log")] {
+            match fs::rename(self.directory.join(log), self.directory.with_extension(suffix)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -154,11 +166,11 @@ impl Drop for Server {
     }
 }
 
-fn fresh_directory(root: &Path) -> Result<PathBuf> {
+fn fresh_directory(root: &Path, variant: &str) -> Result<PathBuf> {
     fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
     let root = root.canonicalize()?;
     for number in 0.. {
-        let directory = root.join(format!("node-{}-{number}", std::process::id()));
+        let directory = root.join(format!("{variant}-{}-{number}", std::process::id()));
         match fs::create_dir(&directory) {
             Ok(()) => return Ok(directory),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
