@@ -20,7 +20,8 @@ pub(crate) enum Transport {
 }
 
 /// One user's client. Bytes and events of its lanes go in by `connected`, `received` and `closed`; what comes
-/// out is in [`Output`], which has to be carried out after each call.
+/// out is in [`Output`], which has to be carried out after each call. After `received`, when its news have been
+/// heard and perhaps answered, `settle` follows.
 #[derive(Debug)]
 pub(crate) struct Client {
     session: Session,
@@ -187,6 +188,15 @@ impl Client {
         Ok(())
     }
 
+    /// Asks for more where the server must be asked. Only now, so that what was said in answer to the last
+    /// response goes into the same request: a poll and a request right behind it, on two connections, may
+    /// overtake each other, and then stock ejabberd leaves the one that came first lying until the poll ends.
+    pub(crate) fn settle(&mut self, user: &User<'_>, out: &mut Output) {
+        if matches!(self.carrier, Carrier::Bosh(_)) {
+            self.send(&Reply::Nothing, user, out);
+        }
+    }
+
     /// Closes the stream; [`News::LoggedOut`] follows.
     pub(crate) fn leave(&mut self, user: &User<'_>, out: &mut Output) {
         let reply = self.session.leave();
@@ -236,8 +246,6 @@ impl Client {
         if let Some(condition) = body.terminated {
             self.handle(&Token::End, user, out).map_err(|_| Failure::Rejected(condition.to_owned()))?;
         }
-        // The poll that was answered is asked anew, even when there is nothing to say.
-        self.send(&Reply::Nothing, user, out);
         Ok(body.length)
     }
 
@@ -331,6 +339,25 @@ mod tests {
         assert_eq!(client.received(0, b"</stream:stream>", &user, &mut out), Ok(16));
         assert_eq!(out.news, [News::LoggedOut]);
         assert_eq!(client.closed(0, Failure::Closed), Ok(()));
+    }
+
+    #[test]
+    fn an_answer_to_a_bosh_response_goes_into_the_next_poll() {
+        let accounts = accounts();
+        let user = User { accounts: &accounts, number: 0 };
+        let mut out = Output::new(1);
+        let mut client = Client::new(Transport::Bosh, &mut out);
+        client.connected(0, &user, &mut out);
+        out.clear();
+        let body = "<body sid='s'/>";
+        let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        client.received(0, response.as_bytes(), &user, &mut out).unwrap();
+        assert!(out.bytes[0].is_empty(), "not before the news have been heard");
+        client.ping(1, &user, &mut out).unwrap();
+        client.settle(&user, &mut out);
+        let request = String::from_utf8(out.bytes[0].clone()).unwrap();
+        assert_eq!(request.matches("POST").count(), 1, "{request}");
+        assert!(request.contains("urn:xmpp:ping") && out.bytes[1].is_empty() && !out.open[1], "{request}");
     }
 
     #[test]

@@ -12,9 +12,9 @@ use crate::client::session::Accounts;
 use crate::client::user::Transport;
 use crate::commands::{print_verdict, resolve, show};
 use crate::compare::chat::BODY;
-use crate::generator::crowd::{Kind, Members, PhaseReport, Rate};
 use crate::generator::crowd_run::CrowdRun;
 use crate::generator::latency::Summary;
+use crate::generator::orders::{Kind, Members, PhaseReport, Rate};
 use crate::measure::{kernel, process};
 
 /// Options of `load`.

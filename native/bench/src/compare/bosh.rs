@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::client::user::Transport;
+use crate::compare::Case;
+use crate::compare::lab::Lab;
 use crate::compare::outcome::{Trial, Unit};
-use crate::compare::{Case, Lab};
-use crate::generator::crowd::{Kind, Rate};
 use crate::generator::crowd_run::CrowdRun;
 use crate::generator::latency::Summary;
+use crate::generator::orders::{Kind, Rate};
 use crate::measure::process::cpu_seconds;
 use crate::server::variant::Variant;
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::client::user::Transport;
+use crate::compare::Case;
+use crate::compare::lab::{Lab, TRANSPORTS};
 use crate::compare::outcome::{Trial, Unit};
-use crate::compare::{Case, Lab, TRANSPORTS};
-use crate::generator::crowd::{Kind, Rate};
 use crate::generator::crowd_run::CrowdRun;
 use crate::generator::latency::Summary;
+use crate::generator::orders::{Kind, Rate};
 use crate::measure::process::cpu_seconds;
 use crate::server::variant::Variant;
 
@@ -94,12 +95,7 @@ impl Case for Chat {
     }
 
     fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial> {
-        let mut trial = Trial::default();
-        for transport in TRANSPORTS {
-            if let Err(error) = Self::measure_transport(lab, variant, transport, &mut trial) {
-                trial.lose(transport.name(), &error);
-            }
-        }
-        Ok(trial)
+        Ok(lab
+            .each_transport(|lab, transport, trial| Self::measure_transport(lab, variant, transport, trial)))
     }
 }

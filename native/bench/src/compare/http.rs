@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use crate::compare::Case;
+use crate::compare::lab::Lab;
 use crate::compare::outcome::{Trial, Unit};
-use crate::compare::{Case, Lab};
 use crate::generator::http_load::{Load, Plan};
 use crate::generator::http_run::HttpRun;
 use crate::generator::latency::Summary;

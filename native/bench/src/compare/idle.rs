@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::compare::lab::Lab;
 use crate::compare::outcome::{Trial, Unit};
-use crate::compare::{Case, Lab, http};
+use crate::compare::{Case, http};
 use crate::generator::http_load::{Load, Plan};
 use crate::generator::http_run::HttpRun;
 use crate::measure::{PerUser, Snapshot};

@@ -3,8 +3,9 @@
 use anyhow::{Result, bail};
 
 use crate::client::user::Transport;
+use crate::compare::Case;
+use crate::compare::lab::Lab;
 use crate::compare::outcome::{Trial, Unit};
-use crate::compare::{Case, Lab, TRANSPORTS};
 use crate::generator::crowd_run::CrowdRun;
 use crate::generator::latency::Summary;
 use crate::measure::process::cpu_seconds;
@@ -67,12 +68,7 @@ impl Case for Logins {
     }
 
     fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial> {
-        let mut trial = Trial::default();
-        for transport in TRANSPORTS {
-            if let Err(error) = Self::measure_transport(lab, variant, transport, &mut trial) {
-                trial.lose(transport.name(), &error);
-            }
-        }
-        Ok(trial)
+        Ok(lab
+            .each_transport(|lab, transport, trial| Self::measure_transport(lab, variant, transport, trial)))
     }
 }

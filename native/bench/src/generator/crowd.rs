@@ -1,79 +1,17 @@
 //! One worker's XMPP users: logging in, chatting, pinging and logging out, as the orders say.
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
-use hdrhistogram::Histogram;
-
-use crate::client::session::{Accounts, User};
+use crate::client::session::User;
 use crate::client::user::{Client, Output, Transport};
 use crate::client::{Failure, News};
 use crate::generator::io::{Gone, Io, Scenario};
-use crate::generator::latency;
-use crate::generator::pace::Pace;
+use crate::generator::orders::{Kind, Members, Order, PATIENCE, PhaseReport, lanes_each};
+use crate::generator::phase::{Due, Phase};
 use crate::generator::shared::Shared;
 
-/// Who a worker's users are and where they connect to.
-#[derive(Debug, Clone)]
-pub(crate) struct Members {
-    /// The number of the first.
-    pub(crate) first: u32,
-    pub(crate) count: usize,
-    /// Given to the users in turn.
-    pub(crate) transports: Vec<Transport>,
-    pub(crate) accounts: Accounts,
-    /// Where users on TCP connect to.
-    pub(crate) c2s: SocketAddr,
-    /// Where users on WebSocket and BOSH connect to.
-    pub(crate) http: SocketAddr,
-}
-
-/// What the users are to do next. Each order is answered by one [`PhaseReport`].
-#[derive(Debug, Clone)]
-pub(crate) enum Order {
-    /// Those who are absent log in, so many a second and at most so many at the same time.
-    LogIn { ramp: f64, at_once: usize, limit: Duration },
-    /// Those who are online send something, for this long.
-    Traffic { kind: Kind, rate: Rate, long: Duration, body: String },
-    /// Those who are online log out.
-    LogOut { ramp: f64, limit: Duration },
-}
-
-/// What users send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
-    /// A message to another user of the same worker; its latency ends when that user has read it.
-    Chat,
-    /// A ping to the server; its latency ends with the answer.
-    Ping,
-}
-
-/// How fast they send.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Rate {
-    /// So many a second, all users together. Latency counts from the time at which one was due.
-    Fixed(f64),
-    /// Each user sends when it has the answer to what it sent before. Latency counts from sending.
-    Closed,
-}
-
-/// How an order was carried out. Latencies are in nanoseconds.
-#[derive(Debug)]
-pub(crate) struct PhaseReport {
-    pub(crate) latency: Histogram<u64>,
-    /// Users that logged in or out, or messages and pings that were answered.
-    pub(crate) done: u64,
-    /// Messages and pings sent.
-    pub(crate) sent: u64,
-    /// From the order to the last thing done.
-    pub(crate) elapsed: Duration,
-}
-
-/// How long one user may take to log in or out, and messages to arrive after the last one was sent.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// One worker's users, as a [`Scenario`].
@@ -85,6 +23,9 @@ pub(crate) struct Crowd<'a> {
     orders: Receiver<Order>,
     reports: Sender<PhaseReport>,
     phase: Option<Phase>,
+    next_sweep: Instant,
+    /// Where the search for the next user begins.
+    cursor: usize,
     epoch: Instant,
     out: Output,
 }
@@ -107,20 +48,6 @@ enum State {
     Lost,
 }
 
-struct Phase {
-    order: Order,
-    pace: Pace,
-    start: Instant,
-    give_up: Instant,
-    next_sweep: Instant,
-    /// Users that are logging in or out.
-    busy: usize,
-    /// Where the search for the next user begins.
-    cursor: usize,
-    last: Instant,
-    report: PhaseReport,
-}
-
 impl<'a> Crowd<'a> {
     /// Users who are all absent. Stamps of messages count from `epoch`; nonces follow from `seed`.
     pub(crate) fn new(
@@ -140,80 +67,38 @@ impl<'a> Crowd<'a> {
             orders,
             reports,
             phase: None,
+            next_sweep: epoch,
+            cursor: 0,
             epoch,
             out: Output::new(seed),
         }
     }
 
-    fn begin(&mut self, io: &mut Io, order: Order, now: Instant) {
+    fn begin(&mut self, order: Order, now: Instant) {
         let count = |state| self.users.iter().filter(|user| user.state == state).count() as u32;
-        let online = count(State::Online);
-        let (pace, limit) = match &order {
-            Order::LogIn { ramp, limit, .. } => {
-                (Pace::new(now, Duration::ZERO, *ramp, count(State::Absent)), *limit)
-            }
-            Order::LogOut { ramp, limit } => (Pace::new(now, Duration::ZERO, *ramp, online), *limit),
-            Order::Traffic { rate: Rate::Fixed(rate), long, .. } => {
-                let count = (rate * long.as_secs_f64()).round() as u32;
-                (Pace::new(now, Duration::ZERO, *rate, count), *long + PATIENCE)
-            }
-            Order::Traffic { rate: Rate::Closed, long, .. } => {
-                (Pace::new(now, Duration::ZERO, f64::INFINITY, online), *long + PATIENCE)
-            }
-        };
-        let report = PhaseReport { latency: latency::histogram(), done: 0, sent: 0, elapsed: Duration::ZERO };
-        self.phase = Some(Phase {
-            order,
-            pace,
-            start: now,
-            give_up: now + limit,
-            next_sweep: now + SWEEP,
-            busy: 0,
-            cursor: 0,
-            last: now,
-            report,
-        });
-        self.advance(io, now);
+        self.phase = Some(Phase::new(order, count(State::Absent), count(State::Online), now));
+        self.cursor = 0;
     }
 
     /// Does what is due; says when to be called again, `None` when the phase is over.
     fn advance(&mut self, io: &mut Io, now: Instant) -> Option<Instant> {
-        while let Some(due) = self.take_due(now) {
-            let phase = self.phase.as_ref()?;
-            match &phase.order {
-                Order::LogIn { ramp, .. } => {
-                    let since = if ramp.is_finite() { due } else { now };
-                    self.log_in(io, since, now);
-                }
-                Order::LogOut { .. } => self.log_out(io, now),
-                Order::Traffic { kind, rate, .. } => {
-                    let (kind, since) = (*kind, if matches!(rate, Rate::Closed) { now } else { due });
-                    self.send_next(io, kind, since);
-                }
+        while let Some((due, since)) = self.phase.as_mut()?.take_due(now) {
+            match due {
+                Due::LogIn => self.log_in(io, since, now),
+                Due::LogOut => self.log_out(io, now),
+                Due::Send(kind) => self.send_next(io, kind, since),
             }
         }
-        let phase = self.phase.as_ref()?;
-        if now >= phase.next_sweep {
+        if now >= self.next_sweep {
             self.sweep(io, now);
         }
+        let anybody_online = self.anybody_online();
         let phase = self.phase.as_ref()?;
-        let is_over = phase.pace.left() == 0 && phase.busy == 0 && phase.is_answered(now);
-        let nobody = matches!(phase.order, Order::Traffic { .. }) && !self.anybody_online();
-        if is_over || nobody || now >= phase.give_up {
+        if phase.is_over(anybody_online, now) {
             self.end(io);
             return None;
         }
-        let wait = if phase.is_full() {
-            phase.next_sweep
-        } else {
-            phase.pace.next_due().unwrap_or(phase.next_sweep)
-        };
-        Some(wait.min(phase.give_up))
-    }
-
-    fn take_due(&mut self, now: Instant) -> Option<Instant> {
-        let phase = self.phase.as_mut()?;
-        if phase.is_full() { None } else { phase.pace.take(now) }
+        Some(phase.next_due().unwrap_or(self.next_sweep))
     }
 
     fn anybody_online(&self) -> bool {
@@ -222,11 +107,10 @@ impl<'a> Crowd<'a> {
 
     /// The next user in this state, beginning where the last search ended.
     fn find(&mut self, state: State) -> Option<usize> {
-        let phase = self.phase.as_mut()?;
         let count = self.users.len();
         let found =
-            (0..count).map(|step| (phase.cursor + step) % count).find(|at| self.users[*at].state == state)?;
-        phase.cursor = (found + 1) % count;
+            (0..count).map(|step| (self.cursor + step) % count).find(|at| self.users[*at].state == state)?;
+        self.cursor = (found + 1) % count;
         Some(found)
     }
 
@@ -256,7 +140,7 @@ impl<'a> Crowd<'a> {
         self.users[at].state = State::Busy { deadline };
         self.users[at].since = since;
         if let Some(phase) = &mut self.phase {
-            phase.busy += 1;
+            phase.begun();
         }
     }
 
@@ -272,14 +156,13 @@ impl<'a> Crowd<'a> {
         let peer = if kind == Kind::Chat { self.peer_of(at) } else { None };
         let user = User { accounts: &self.members.accounts, number: self.members.first + at as u32 };
         let Some(phase) = &mut self.phase else { return };
-        let Order::Traffic { body, .. } = &phase.order else { return };
         let Some(client) = &mut self.users[at].client else { return };
         self.out.clear();
         let sent = match &peer {
-            Some(jid) => client.message(jid, stamp, body, &user, &mut self.out),
+            Some(jid) => client.message(jid, stamp, phase.body(), &user, &mut self.out),
             None => client.ping(stamp, &user, &mut self.out),
         };
-        phase.report.sent += 1;
+        phase.sent();
         match sent {
             Ok(()) => self.carry_out(io, at),
             Err(failure) => self.lose(io, at, &failure),
@@ -312,6 +195,14 @@ impl<'a> Crowd<'a> {
         }
     }
 
+    fn settle(&mut self, io: &mut Io, at: usize) {
+        let user = User { accounts: &self.members.accounts, number: self.members.first + at as u32 };
+        let Some(client) = &mut self.users[at].client else { return };
+        self.out.clear();
+        client.settle(&user, &mut self.out);
+        self.carry_out(io, at);
+    }
+
     fn hear(&mut self, io: &mut Io, at: usize, news: News) {
         let now = Instant::now();
         match news {
@@ -327,7 +218,12 @@ impl<'a> Crowd<'a> {
                     self.send(io, at, kind, now);
                 }
             }
-            News::Refused(condition) => self.shared.fail(1, "traffic", &Failure::Rejected(condition)),
+            News::Refused(condition) => {
+                self.shared.fail(1, "traffic", &Failure::Rejected(condition));
+                if let Some(phase) = &mut self.phase {
+                    phase.refused();
+                }
+            }
         }
     }
 
@@ -339,7 +235,7 @@ impl<'a> Crowd<'a> {
         user.state = state;
         let since = user.since;
         if let Some(phase) = &mut self.phase {
-            phase.busy -= 1;
+            phase.ended();
             phase.note(since, now);
         }
         self.shared.ready.fetch_add(1, Relaxed);
@@ -348,7 +244,7 @@ impl<'a> Crowd<'a> {
     /// Whether `stamp` is of something that was sent in this phase.
     fn answered(&mut self, stamp: u64, now: Instant) -> bool {
         let since = self.epoch + Duration::from_nanos(stamp);
-        let Some(phase) = self.phase.as_mut().filter(|phase| phase.start <= since) else { return false };
+        let Some(phase) = self.phase.as_mut().filter(|phase| phase.has_sent(since)) else { return false };
         phase.note(since, now);
         self.shared.ready.fetch_add(1, Relaxed);
         true
@@ -361,9 +257,7 @@ impl<'a> Crowd<'a> {
                 self.lose(io, at, &Failure::TimedOut);
             }
         }
-        if let Some(phase) = &mut self.phase {
-            phase.next_sweep = now + SWEEP;
-        }
+        self.next_sweep = now + SWEEP;
     }
 
     /// Ends the phase; what is not done by now has failed.
@@ -373,19 +267,13 @@ impl<'a> Crowd<'a> {
                 self.lose(io, at, &Failure::TimedOut);
             }
         }
-        let Some(mut phase) = self.phase.take() else { return };
-        let (stage, unanswered) = match &phase.order {
-            Order::Traffic { .. } => {
-                ("traffic", phase.report.sent - phase.report.done.min(phase.report.sent))
-            }
-            Order::LogIn { .. } => ("log in", 0),
-            Order::LogOut { .. } => ("log out", 0),
-        };
-        self.shared.fail(unanswered, stage, &Failure::TimedOut);
-        self.shared.fail(u64::from(phase.pace.left()), stage, &Failure::NotBegun);
-        phase.report.elapsed = phase.last.duration_since(phase.start);
+        let Some(phase) = self.phase.take() else { return };
+        let (report, missing) = phase.finish();
+        for (count, stage, failure) in missing {
+            self.shared.fail(count, stage, &failure);
+        }
         // Only a run that is being given up has nobody to hear it.
-        let _ = self.reports.send(phase.report);
+        let _ = self.reports.send(report);
     }
 
     fn lose(&mut self, io: &mut Io, at: usize, failure: &Failure) {
@@ -396,7 +284,7 @@ impl<'a> Crowd<'a> {
         if matches!(self.users[at].state, State::Busy { .. })
             && let Some(phase) = &mut self.phase
         {
-            phase.busy -= 1;
+            phase.ended();
         }
         self.users[at].state = State::Lost;
     }
@@ -410,42 +298,6 @@ impl<'a> Crowd<'a> {
 
     fn transport(&self, at: usize) -> Transport {
         self.members.transports[at % self.members.transports.len()]
-    }
-}
-
-/// Lanes that each user gets when users have these transports.
-pub(crate) fn lanes_each(transports: &[Transport]) -> usize {
-    transports.iter().map(|transport| transport.lanes()).max().unwrap_or(1)
-}
-
-impl Phase {
-    /// Whether as many users as allowed are logging in at this time.
-    fn is_full(&self) -> bool {
-        matches!(self.order, Order::LogIn { at_once, .. } if self.busy >= at_once)
-    }
-
-    /// Whether all that was sent is answered and no more is to be sent.
-    fn is_answered(&self, now: Instant) -> bool {
-        match self.order {
-            Order::Traffic { .. } => self.report.done >= self.report.sent && self.next_kind(now).is_none(),
-            Order::LogIn { .. } | Order::LogOut { .. } => true,
-        }
-    }
-
-    /// What is to be sent on an answer, if anything.
-    fn next_kind(&self, now: Instant) -> Option<Kind> {
-        match self.order {
-            Order::Traffic { kind, rate: Rate::Closed, long, .. } => {
-                (now < self.start + long).then_some(kind)
-            }
-            _ => None,
-        }
-    }
-
-    fn note(&mut self, since: Instant, now: Instant) {
-        latency::record(&mut self.report.latency, now.saturating_duration_since(since));
-        self.report.done += 1;
-        self.last = now;
     }
 }
 
@@ -467,6 +319,7 @@ impl Scenario for Crowd<'_> {
         match client.received(lane % self.lanes_each, bytes, &user, &mut self.out) {
             Ok(used) => {
                 self.carry_out(io, at);
+                self.settle(io, at);
                 used
             }
             Err(failure) => {
@@ -487,7 +340,7 @@ impl Scenario for Crowd<'_> {
     fn turn(&mut self, io: &mut Io, now: Instant) -> Option<Instant> {
         if self.phase.is_none() {
             match self.orders.try_recv() {
-                Ok(order) => self.begin(io, order, now),
+                Ok(order) => self.begin(order, now),
                 Err(TryRecvError::Empty) => return Some(now + SWEEP),
                 Err(TryRecvError::Disconnected) => return None,
             }

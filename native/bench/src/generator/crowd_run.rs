@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::generator::crowd::{Crowd, Kind, Members, Order, PATIENCE, PhaseReport, Rate, lanes_each};
+use crate::generator::crowd::Crowd;
 use crate::generator::io::Io;
+use crate::generator::orders::{Kind, Members, Order, PATIENCE, PhaseReport, Rate, lanes_each};
 use crate::generator::shared::Shared;
 use crate::generator::{CONNECTIONS_A_WORKER, latency, shares};
 use crate::sys;

@@ -87,7 +87,7 @@ impl<'a> HttpLoad<'a> {
         let now = Instant::now();
         let opening = Duration::from_secs_f64(plan.connections as f64 / plan.ramp);
         Self {
-            dial: Pace::new(now, Duration::ZERO, plan.ramp, plan.connections as u32),
+            dial: Pace::new(now, plan.ramp, plan.connections as u32),
             stage: Stage::Opening { give_up: now + opening + plan.patience },
             connections: vec![Connection::Closed; plan.connections],
             open: 0,
@@ -119,7 +119,7 @@ impl<'a> HttpLoad<'a> {
             }
             Load::Fixed(rate, long) => {
                 let limit = (rate * long.as_secs_f64()).round() as u32;
-                self.rate = Some(Pace::new(now, Duration::ZERO, rate, limit));
+                self.rate = Some(Pace::new(now, rate, limit));
                 long
             }
         };

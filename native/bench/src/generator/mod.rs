@@ -6,7 +6,9 @@ pub(crate) mod http_load;
 pub(crate) mod http_run;
 pub(crate) mod io;
 pub(crate) mod latency;
+pub(crate) mod orders;
 pub(crate) mod pace;
+pub(crate) mod phase;
 pub(crate) mod shared;
 
 /// Connections that one worker takes, within the usual hard limit of 20,000 descriptors a table.

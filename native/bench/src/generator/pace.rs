@@ -13,11 +13,11 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// `limit` events at `rate` a second, the first one `offset` after `start`. An infinite rate makes all
-    /// of them due at once.
-    pub(crate) fn new(start: Instant, offset: Duration, rate: f64, limit: u32) -> Self {
+    /// `limit` events at `rate` a second, the first one at `start`. An infinite rate makes all of them due at
+    /// once.
+    pub(crate) fn new(start: Instant, rate: f64, limit: u32) -> Self {
         let interval = Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::from_secs(3600));
-        Self { start: start + offset, interval, taken: 0, limit }
+        Self { start, interval, taken: 0, limit }
     }
 
     /// The time at which the next event is due, `None` after the last one.
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn late_events_keep_their_intended_times() {
         let start = Instant::now();
-        let mut pace = Pace::new(start, Duration::ZERO, 1000.0, 3);
+        let mut pace = Pace::new(start, 1000.0, 3);
         let late = start + 50 * MS;
         assert_eq!(pace.take(late), Some(start));
         assert_eq!(pace.take(late), Some(start + MS));
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn nothing_is_due_early() {
         let start = Instant::now();
-        let mut pace = Pace::new(start, 5 * MS, 1000.0, 3);
+        let mut pace = Pace::new(start + 5 * MS, 1000.0, 3);
         assert_eq!(pace.take(start + 4 * MS), None);
         assert_eq!(pace.next_due(), Some(start + 5 * MS));
         assert_eq!(pace.left(), 3);
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn an_infinite_rate_is_all_at_once() {
         let start = Instant::now();
-        let mut pace = Pace::new(start, Duration::ZERO, f64::INFINITY, 2);
+        let mut pace = Pace::new(start, f64::INFINITY, 2);
         assert_eq!((pace.take(start), pace.take(start)), (Some(start), Some(start)));
     }
 }
