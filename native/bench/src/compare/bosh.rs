@@ -60,8 +60,8 @@ impl Case for Bosh {
 
     fn describe(&self, lab: &Lab<'_>) -> String {
         format!(
-            "{USERS:?} users on BOSH ping the server for {} s, each as soon as its last ping is answered; \
-             every ping is a request on one connection and its answer comes on the other.",
+            "{USERS:?} users on BOSH ping the server for {} s, each as soon as its last ping is answered: \
+             about a request for each ping.",
             lab.pick(4, 15)
         )
     }

@@ -19,7 +19,11 @@ use clap::{Args, ValueEnum};
 
 use crate::compare::lab::Lab;
 use crate::compare::outcome::{CaseOutcome, Trial};
+use crate::measure::machine::Watch;
 use crate::server::variant::Variant;
+
+/// Cores in use by other programs above which times can't be trusted.
+const DISTURBING: f64 = 0.15;
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -139,7 +143,7 @@ fn run_case(case: &dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome
     for round in 1..=rounds {
         for variant in variants {
             eprintln!("{}: {}, round {round} of {rounds}", case.name(), variant.name);
-            let trial = case.measure(lab, variant).unwrap_or_else(|error| Trial::lost(&error));
+            let trial = watched(|| case.measure(lab, variant)).unwrap_or_else(|error| Trial::lost(&error));
             trials.push((variant.name.clone(), trial));
         }
     }
@@ -149,4 +153,16 @@ fn run_case(case: &dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome
         variants: variants.iter().map(|variant| variant.name.clone()).collect(),
         trials,
     }
+}
+
+/// Measures and notes when other programs kept the processors busy meanwhile.
+fn watched(measure: impl FnOnce() -> Result<Trial>) -> Result<Trial> {
+    let watch = Watch::start()?;
+    let mut trial = measure()?;
+    let others = watch.others()?;
+    trial.keep("cores that other programs kept busy", others);
+    if others > DISTURBING {
+        trial.notes.push(format!("disturbed: other programs kept {others:.1} cores busy"));
+    }
+    Ok(trial)
 }

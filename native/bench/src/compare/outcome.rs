@@ -102,6 +102,20 @@ impl CaseOutcome {
         self.trials.iter().all(|(_, trial)| trial.failures.is_empty())
     }
 
+    /// What a reader of the figures has to know, each thing once.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<String> = Vec::new();
+        for (variant, trial) in &self.trials {
+            let named = trial.notes.iter().map(|note| format!("{variant}: {note}"));
+            named.for_each(|note| {
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+            });
+        }
+        notes
+    }
+
     /// The kinds of readings, in the order in which trials gave them.
     pub(crate) fn rows(&self) -> Vec<&Reading> {
         let mut rows: Vec<&Reading> = Vec::new();

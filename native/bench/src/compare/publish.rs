@@ -60,6 +60,9 @@ fn section(outcome: &CaseOutcome, circumstances: &str) -> String {
             let _ = writeln!(text, "|{}", " --- |".repeat(row.len()));
         }
     }
+    for note in outcome.notes() {
+        let _ = write!(text, "\n({note})\n");
+    }
     let _ = write!(text, "\n![{name}](benchmarks/{name}.svg)\n\n{circumstances}\n", name = outcome.name);
     text
 }

@@ -21,6 +21,7 @@ pub(crate) fn print(outcomes: &[CaseOutcome]) {
                 row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             println!("  {}", line.join("  ").trim_end());
         }
+        outcome.notes().iter().for_each(|note| println!("  ({note})"));
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod beam;
 pub(crate) mod kernel;
+pub(crate) mod machine;
 pub(crate) mod process;
 
 use anyhow::Result;

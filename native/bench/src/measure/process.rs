@@ -40,7 +40,8 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     ticks(&stat).map(|ticks| ticks / ticks_per_second()).with_context(|| format!("reading {path}"))
 }
 
-fn ticks_per_second() -> f64 {
+/// The unit of times in /proc.
+pub(crate) fn ticks_per_second() -> f64 {
     rustix::param::clock_ticks_per_second() as f64
 }
 
