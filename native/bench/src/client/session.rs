@@ -75,7 +75,8 @@ impl Session {
     pub(crate) fn stage(&self) -> &'static str {
         match self.stage {
             Stage::Connecting => "connect",
-            Stage::Opening | Stage::Reopening => "stream",
+            Stage::Opening => "stream",
+            Stage::Reopening => "stream restart",
             Stage::Authenticating(_) => "authenticate",
             Stage::Binding { .. } => "bind",
             Stage::StartingSession => "session",

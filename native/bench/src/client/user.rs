@@ -219,7 +219,11 @@ impl Client {
             used += length;
             let token = match frame {
                 Frame::Text(message) => framed(Element::whole(message)?),
-                Frame::Close => Token::End,
+                // In good order, </stream> or <close/> comes before it.
+                Frame::Close(_) if self.session.has_left() => continue,
+                Frame::Close(code) => {
+                    return Err(Failure::Rejected(format!("WebSocket close {code}")));
+                }
                 Frame::Pong => continue,
                 Frame::Ping(payload) => {
                     ws::pong(payload, &mut out.random, &mut out.bytes[0]);

@@ -19,7 +19,8 @@ pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
     Ping(&'a [u8]),
     Pong,
-    Close,
+    /// With its code, 1005 when it says none (RFC 6455, section 7.1.5).
+    Close(u16),
 }
 
 /// A frame longer than this is an error rather than an allocation.
@@ -109,7 +110,7 @@ pub(crate) fn next(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Failure> 
     // FIN must be set, and no reserved bit.
     let frame = match first.checked_sub(0x80) {
         Some(TEXT) => Frame::Text(payload),
-        Some(CLOSE) => Frame::Close,
+        Some(CLOSE) => Frame::Close(payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code))),
         Some(PING) => Frame::Ping(payload),
         Some(PONG) => Frame::Pong,
         _ => return Err(MALFORMED),
@@ -174,6 +175,12 @@ mod tests {
             assert_eq!(next(&out[..out.len() - 1]).unwrap(), None, "{length}");
             assert_eq!(next(&out).unwrap(), Some((Frame::Text(&payload), out.len())), "{length}");
         }
+    }
+
+    #[test]
+    fn a_close_has_its_code() {
+        assert_eq!(next(&[0x88, 2, 3, 0xea]).unwrap(), Some((Frame::Close(1002), 4)));
+        assert_eq!(next(&[0x88, 0]).unwrap(), Some((Frame::Close(1005), 2)));
     }
 
     #[test]

@@ -129,7 +129,7 @@ fn variants(names: &[String]) -> Result<Vec<Variant>> {
         let mut variant = Variant::named(name)?;
         let same = variants.iter().filter(|other| other.name.starts_with(name.as_str())).count();
         if same > 0 {
-            variant.name = format!("{name} ({})", same + 1);
+            variant.name = format!("{name}-{}", same + 1);
         }
         variants.push(variant);
     }

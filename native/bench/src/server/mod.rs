@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ use crate::server::variant::Variant;
 const CONTROL: &str = include_str!("control.erl");
 const CONFIG: &str = include_str!("ejabberd.yml");
 const ANSWER_MARK: &str = "@bench ";
+/// Servers started so far: each has a directory and logs of its own.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -169,15 +172,10 @@ impl Drop for Server {
 fn fresh_directory(root: &Path, variant: &str) -> Result<PathBuf> {
     fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
     let root = root.canonicalize()?;
-    for number in 0.. {
-        let directory = root.join(format!("{variant}-{}-{number}", std::process::id()));
-        match fs::create_dir(&directory) {
-            Ok(()) => return Ok(directory),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("making {}", directory.display())),
-        }
-    }
-    bail!("no free directory name under {}", root.display())
+    let number = STARTED.fetch_add(1, Relaxed);
+    let directory = root.join(format!("{variant}-{}-{number}", std::process::id()));
+    fs::create_dir(&directory).with_context(|| format!("making {}", directory.display()))?;
+    Ok(directory)
 }
 
 /// Two loopback ports that were free a moment ago.
