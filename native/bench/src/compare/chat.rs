@@ -42,6 +42,7 @@ impl Chat {
         let chat = |long| run.traffic(Kind::Chat, Rate::Fixed(rate), long, BODY, |n| bar.set_position(n));
         // The first messages pay for what is grown once.
         let warmed = chat(Duration::from_secs(2));
+        lab.settle("between", Duration::from_secs(1));
         let before = (cpu_seconds(server.pid()), cpu_seconds(std::process::id()));
         let report = chat(long);
         let after = (cpu_seconds(server.pid()), cpu_seconds(std::process::id()));
@@ -71,7 +72,7 @@ fn default_rate(transport: Transport) -> f64 {
     match transport {
         Transport::Tcp => 6000.0,
         Transport::Ws => 5000.0,
-        Transport::Bosh => 2000.0,
+        Transport::Bosh => 2100.0,
     }
 }
 

@@ -58,7 +58,7 @@ fn megaphone(library: &Path) -> Result<Variant> {
         // A build without native XMPP still has its HTTP listener to compare.
         c2s_module: if has("megaphone_c2s") { "megaphone_c2s" } else { "ejabberd_c2s" },
         http_module: "megaphone_http",
-        code_path: vec![ebin.canonicalize()?],
+        code_path: vec![std::path::absolute(ebin)?],
     })
 }
 
