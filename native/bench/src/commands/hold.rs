@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use crate::commands::{print_verdict, resolve};
+use crate::commands::{print_verdict, rate, resolve};
 use crate::generator::http_load::{Load, Plan};
 use crate::generator::http_run::HttpRun;
 use crate::measure::process;
@@ -21,7 +21,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1000)]
     connections: usize,
     /// Connections opened a second.
-    #[arg(long, default_value_t = 5000.0)]
+    #[arg(long, default_value_t = 5000.0, value_parser = rate)]
     ramp: f64,
     /// Seconds to hold them once all are open.
     #[arg(long, default_value_t = 5)]

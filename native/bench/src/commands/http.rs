@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use crate::commands::{print_verdict, resolve, show};
+use crate::commands::{print_verdict, rate, resolve, show};
 use crate::generator::http_load::{Load, Plan};
 use crate::generator::http_run::HttpRun;
 use crate::generator::latency::Summary;
@@ -26,13 +26,13 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 50)]
     connections: usize,
     /// Connections opened a second.
-    #[arg(long, default_value_t = 1000.0)]
+    #[arg(long, default_value_t = 1000.0, value_parser = rate)]
     ramp: f64,
     /// Seconds of load once all are open.
     #[arg(long, default_value_t = 10)]
     duration: u64,
     /// Requests a second, whatever the server does. Without it, each answer is followed by the next request.
-    #[arg(long)]
+    #[arg(long, value_parser = rate)]
     rate: Option<f64>,
 }
 

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::client::sasl::Auth;
 use crate::client::session::Accounts;
 use crate::client::user::Transport;
-use crate::commands::{print_verdict, resolve, show};
+use crate::commands::{print_verdict, rate, resolve, show};
 use crate::compare::chat::BODY;
 use crate::generator::crowd_run::CrowdRun;
 use crate::generator::latency::Summary;
@@ -33,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 100)]
     users: usize,
     /// Logins begun a second.
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, default_value_t = 100.0, value_parser = rate)]
     ramp: f64,
     /// Logins in progress at any time, at most; those that have to wait for it are late.
     #[arg(long, default_value_t = usize::MAX)]
@@ -41,9 +41,9 @@ pub(crate) struct Options {
     /// Seconds to stay online.
     #[arg(long, default_value_t = 10)]
     hold: u64,
-    /// Messages a second while online, all users together; 0 for none.
-    #[arg(long, default_value_t = 0.0)]
-    rate: f64,
+    /// Messages a second while online, all users together; none unless given.
+    #[arg(long, value_parser = rate)]
+    rate: Option<f64>,
     /// What is sent at that rate.
     #[arg(long, value_enum, default_value = "chat")]
     kind: Kind,
@@ -128,10 +128,10 @@ fn cycle(run: &CrowdRun, options: &Options, before: &Machine, lines: &mut Vec<St
     bar.finish_and_clear();
     lines.push(line("logged in", &report));
     let long = Duration::from_secs(options.hold);
-    if options.rate > 0.0 {
-        let bar = self::bar("traffic", (options.rate * options.hold as f64) as u64);
-        let rate = Rate::Fixed(options.rate);
-        let report = run.traffic(options.kind, rate, long, BODY, |count| bar.set_position(count))?;
+    if let Some(rate) = options.rate {
+        let bar = self::bar("traffic", (rate * options.hold as f64) as u64);
+        let report =
+            run.traffic(options.kind, Rate::Fixed(rate), long, BODY, |count| bar.set_position(count))?;
         bar.finish_and_clear();
         lines.push(format!("sent {}, {}", report.sent, line("answered", &report)));
     } else {

@@ -34,9 +34,10 @@ impl Case for Idle {
     fn describe(&self, lab: &Lab<'_>) -> String {
         format!(
             "{} keep-alive HTTP connections, each idle after one answered request. Memory is measured {} s \
-             after the last connection, without forcing a garbage collection.",
+             after the last connection, {}.",
             lab.options.users.unwrap_or(CONNECTIONS),
-            Self::settle_seconds(lab)
+            Self::settle_seconds(lab),
+            lab.garbage()
         )
     }
 
@@ -62,9 +63,8 @@ impl Case for Idle {
         let bar = lab.bar(format!("{} idle connections", variant.name), connections as u64);
         run.wait_until_open(|count| bar.set_position(count));
         bar.finish_and_clear();
-        lab.settle("settling", Duration::from_secs(Self::settle_seconds(lab)));
+        let after = lab.settled(&mut server, Self::settle_seconds(lab));
         let opened = run.opened();
-        let after = Snapshot::take(&mut server);
         trial.failed(run.finish()?.1);
         let after = after?;
         if opened == 0 {

@@ -12,6 +12,7 @@ use crate::compare::Options;
 use crate::compare::outcome::Trial;
 use crate::generator::crowd_run::CrowdRun;
 use crate::generator::orders::Members;
+use crate::measure::Snapshot;
 use crate::server::variant::Variant;
 use crate::server::{ACCOUNT_PREFIX, HOST, PASSWORD, Server, Setup};
 
@@ -108,6 +109,28 @@ impl Lab<'_> {
             }
         }
         trial
+    }
+
+    /// Waits until users have settled and takes the server's figures, after a garbage collection if that was
+    /// asked for.
+    ///
+    /// # Errors
+    /// When the server is gone or silent.
+    pub(crate) fn settled(&self, server: &mut Server, seconds: u64) -> Result<Snapshot> {
+        self.settle("settling", Duration::from_secs(seconds));
+        if self.options.collect_garbage {
+            server.ask("collect_garbage", Duration::from_secs(120))?;
+        }
+        Snapshot::take(server)
+    }
+
+    /// How [`Lab::settled`] treats garbage, for descriptions.
+    pub(crate) fn garbage(&self) -> &'static str {
+        if self.options.collect_garbage {
+            "after a garbage collection of every Erlang process"
+        } else {
+            "without forcing a garbage collection"
+        }
     }
 
     /// A progress bar of `length`, which is hidden when stderr is no terminal.

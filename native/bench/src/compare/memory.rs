@@ -40,8 +40,7 @@ impl Memory {
         let own = process::Figures::take(std::process::id())?;
         let run = CrowdRun::start(&members)?;
         let online = lab.log_everybody_in(&run, &format!("{} {name}", variant.name), users);
-        lab.settle("settling", Duration::from_secs(Self::settle_seconds(lab)));
-        let after = Snapshot::take(&mut server);
+        let after = lab.settled(&mut server, Self::settle_seconds(lab));
         let own = process::Figures::take(std::process::id())?.resident - own.resident;
         trial.failed(run.finish()?);
         let (online, after) = (online? as usize, after?);
@@ -63,9 +62,10 @@ impl Case for Memory {
     fn describe(&self, lab: &Lab<'_>) -> String {
         format!(
             "{} users with presence on each transport, each figure per user. Measured {} s after the last \
-             login, without forcing a garbage collection.",
+             login, {}.",
             Self::users(lab),
-            Self::settle_seconds(lab)
+            Self::settle_seconds(lab),
+            lab.garbage()
         )
     }
 

@@ -54,7 +54,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) users: Option<usize>,
     /// Messages a second of the chat comparison, instead of what keeps two cores about 70 % busy.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::commands::rate)]
     pub(crate) rate: Option<f64>,
     /// Smaller and shorter, for a look: all of it within 10 minutes.
     #[arg(long)]
@@ -71,6 +71,10 @@ pub(crate) struct Options {
     /// Leave ejabberd's listen backlog of 5 instead of 4096.
     #[arg(long)]
     pub(crate) stock_backlog: bool,
+    /// Let all Erlang processes collect their garbage before memory is measured. Without it memory is what an
+    /// operator sees.
+    #[arg(long)]
+    pub(crate) collect_garbage: bool,
     /// Where results go.
     #[arg(long, default_value = "bench-results")]
     pub(crate) results: PathBuf,

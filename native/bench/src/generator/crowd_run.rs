@@ -164,3 +164,83 @@ impl CrowdRun {
         Ok(sum)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::sasl::Auth;
+    use crate::client::session::Accounts;
+    use crate::client::user::Transport;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+    /// All that a server says at a login. It may say it at once: users do not check that it waits for them.
+    const LOGIN: &[u8] = b"<?xml version='1.0'?><stream:stream id='1'><stream:features><mechanisms>\
+        <mechanism>PLAIN</mechanism></mechanisms></stream:features><success/>\
+        <?xml version='1.0'?><stream:stream id='2'><stream:features><bind/></stream:features>\
+        <iq type='result'><bind><jid>a@b/c</jid></bind></iq><presence from='a@b/c'/>";
+    const USERS: usize = 3;
+
+    /// Logs all users in, and goes away or, if it is `patient`, waits for each to close its stream.
+    fn server(patient: bool) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let mut users: Vec<TcpStream> = (0..USERS).map(|_| listener.accept().unwrap().0).collect();
+            users.iter_mut().for_each(|user| user.write_all(LOGIN).unwrap());
+            if patient {
+                users.iter_mut().for_each(see_off);
+            }
+        });
+        address
+    }
+
+    fn see_off(user: &mut TcpStream) {
+        let mut said = Vec::new();
+        while !said.ends_with(b"</stream:stream>") {
+            let mut byte = [0];
+            user.read_exact(&mut byte).unwrap();
+            said.push(byte[0]);
+        }
+        user.write_all(b"</stream:stream>").unwrap();
+    }
+
+    fn members(server: SocketAddr) -> Members {
+        Members {
+            first: 0,
+            count: USERS,
+            transports: vec![Transport::Tcp],
+            accounts: Accounts {
+                domain: "b".to_owned(),
+                auth: Auth::Plain,
+                prefix: "user".to_owned(),
+                password: "secret".to_owned(),
+            },
+            c2s: server,
+            http: server,
+        }
+    }
+
+    #[test]
+    fn all_users_log_in_and_out() {
+        let run = CrowdRun::start(&members(server(true))).unwrap();
+        let online = run.log_in(f64::INFINITY, USERS, |_| ()).unwrap();
+        let left = run.log_out(f64::INFINITY, |_| ()).unwrap();
+        assert_eq!((online.done, left.done), (USERS as u64, USERS as u64));
+        assert!(run.finish().unwrap().is_empty());
+    }
+
+    #[test]
+    fn users_of_a_server_that_goes_away_are_counted() {
+        let run = CrowdRun::start(&members(server(false))).unwrap();
+        run.log_in(f64::INFINITY, USERS, |_| ()).unwrap();
+        let hour = Duration::from_secs(3600);
+        let report = run.traffic(Kind::Ping, Rate::Fixed(10.0), hour, "", |_| ()).unwrap();
+        assert_eq!(report.done, 0);
+        let causes = run.finish().unwrap();
+        let lost: u64 = causes.iter().filter(|(cause, _)| cause.starts_with("tcp ")).map(|c| c.1).sum();
+        assert_eq!(lost, USERS as u64, "{causes:?}");
+        assert!(causes.contains_key("traffic: not begun in time"), "{causes:?}");
+    }
+}

@@ -88,3 +88,74 @@ fn work(plan: Plan, target: SocketAddr, number: usize, shared: &Shared) -> Resul
     io.run(&mut load)?;
     Ok(load.into_outcome())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    fn plan(load: Load) -> Plan {
+        Plan {
+            connections: 2,
+            ramp: f64::INFINITY,
+            request: b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+            load,
+            patience: Duration::from_secs(20),
+        }
+    }
+
+    /// A server that gives each of two connections `answers` answers, a byte at a time, and closes it.
+    fn server(answers: usize) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for _ in 0..2 {
+                let (stream, _) = listener.accept().unwrap();
+                thread::spawn(move || answer(stream, answers));
+            }
+        });
+        address
+    }
+
+    fn answer(mut stream: TcpStream, answers: usize) {
+        let mut request = [0; 64];
+        for _ in 0..answers {
+            if stream.read(&mut request).unwrap_or(0) == 0 {
+                return;
+            }
+            ANSWER.iter().for_each(|byte| stream.write_all(&[*byte]).unwrap());
+        }
+    }
+
+    #[test]
+    fn every_request_of_a_fixed_rate_is_answered_and_counted() {
+        let load = Load::Fixed(200.0, Duration::from_millis(200));
+        let run = HttpRun::start(&plan(load), server(usize::MAX)).unwrap();
+        let (outcome, causes) = run.finish().unwrap();
+        assert_eq!((outcome.answered, outcome.latency.len()), (40, 40));
+        assert!(causes.is_empty(), "{causes:?}");
+    }
+
+    #[test]
+    fn a_server_that_goes_away_is_counted_and_ends_the_run() {
+        let load = Load::Fixed(1000.0, Duration::from_secs(3600));
+        let (outcome, causes) = HttpRun::start(&plan(load), server(3)).unwrap().finish().unwrap();
+        // The first request of each connection only shows that it works.
+        assert_eq!(outcome.answered, 4);
+        let closed: u64 =
+            causes.iter().filter(|(cause, _)| !cause.contains("no connection")).map(|c| c.1).sum();
+        assert_eq!(closed, 2, "{causes:?}");
+    }
+
+    #[test]
+    fn refused_connections_are_counted() {
+        let unused = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let load = Load::Closed(Duration::from_secs(3600));
+        let (_, causes) = HttpRun::start(&plan(load), unused).unwrap().finish().unwrap();
+        assert_eq!(causes.get("http: connect failed (connection refused)"), Some(&2), "{causes:?}");
+    }
+}
