@@ -467,12 +467,22 @@ file_arrives_identical(Config) ->
     Content = crypto:strong_rand_bytes(50 * 1024 * 1024 + 17),
     File = filename:join(proplists:get_value(priv_dir, Config), "file"),
     ok = file:write_file(File, Content),
-    Parent = self(),
-    Sender = spawn_link(fun() -> Parent ! {self(), file:sendfile(File, Server)} end),
-    await_function(Sender, {megaphone_socket, await_room}),
-    ?assertEqual({ok, Content}, gen_tcp:recv(Client, byte_size(Content), ?TIMEOUT)),
-    ?assertEqual({ok, byte_size(Content)}, result(Sender)),
+    [?assertEqual({Modes, Content}, {Modes, sent_file(Client, Server, File, Modes)}) || Modes <- [[raw, binary], [raw]]],
+    %% One that only Erlang can read.
+    ok = file:write_file(File, zlib:gzip(Content)),
+    ?assertEqual(Content, sent_file(Client, Server, File, [raw, binary, compressed])),
     ok = file:delete(File).
+
+sent_file(Client, Server, File, Modes) ->
+    Parent = self(),
+    Sender = spawn_link(fun() ->
+        {ok, Device} = file:open(File, [read | Modes]),
+        Parent ! {self(), file:sendfile(Device, Server, 0, 0, [])}
+    end),
+    await_function(Sender, {megaphone_socket, await_room}),
+    {ok, Content} = gen_tcp:recv(Client, 50 * 1024 * 1024 + 17, ?TIMEOUT),
+    ?assertEqual({ok, byte_size(Content)}, result(Sender)),
+    Content.
 
 tls_over_the_module_socket(Config) ->
     {ok, _} = application:ensure_all_started(fast_tls),

@@ -97,8 +97,11 @@ sendfile(?SOCKET(_), _File, Offset, Bytes) when Offset < 0; Bytes < 0 ->
 sendfile(?SOCKET(Conn), #file_descriptor{module = prim_file} = File, Offset, Bytes) ->
     case prim_file:get_handle(File) of
         <<Fd:32/native>> -> send_file(Conn, Fd, Offset, Bytes, 0);
-        {error, _} = Error -> Error
+        {error, _} -> {error, badarg}  % closed
     end;
+%% A raw file that reads lists instead of binaries, which makes no difference here.
+sendfile(?SOCKET(_) = Socket, #file_descriptor{module = raw_file_io_list, data = File}, Offset, Bytes) ->
+    sendfile(Socket, File, Offset, Bytes);
 sendfile(?SOCKET(_), #file_descriptor{}, _Offset, _Bytes) ->
     {error, enotsup}.
 

@@ -1,0 +1,290 @@
+%% Listeners with handlers of one's own, and what happens to connections when a process, a thread or the application
+%% ends.
+-module(megaphone_api_SUITE).
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([handlers_are_funs_and_mfas/1, listener_on_a_descriptor/1, listener_on_a_socket/1, listeners_are_listed/1,
+         bad_arguments_are_refused/1, stopped_listener_keeps_its_connections/1, closed_connection_is_gone/1,
+         crashing_handler_is_logged_once/1, handler_that_does_not_start_costs_its_connection/1]).
+-export([killed_handler_closes_its_connection/1, killed_starter_is_replaced/1, killed_registry_closes_its_listeners/1,
+         stopped_application_closes_connections/1, accept_pauses_at_max_connections/1,
+         missing_library_is_named/1, reactor_panic_costs_one_connection/1]).
+%% Handlers and functions for other nodes.
+-export([echo/1, greet/2, does_not_start/1, listen_for_echo/0, panic/1]).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-import(megaphone_ct_sockets, [receive_all/1]).
+
+-define(LOOPBACK, {127, 0, 0, 1}).
+-define(TIMEOUT, 10000).
+
+suite() -> [{timetrap, {minutes, 1}}].
+
+all() ->
+    [handlers_are_funs_and_mfas, listener_on_a_descriptor, listener_on_a_socket, listeners_are_listed,
+     bad_arguments_are_refused, stopped_listener_keeps_its_connections, closed_connection_is_gone,
+     crashing_handler_is_logged_once, handler_that_does_not_start_costs_its_connection,
+     killed_handler_closes_its_connection, killed_starter_is_replaced, killed_registry_closes_its_listeners,
+     stopped_application_closes_connections, accept_pauses_at_max_connections,
+     missing_library_is_named, reactor_panic_costs_one_connection].
+
+init_per_suite(Config) -> Config.
+
+end_per_suite(_Config) -> ok.
+
+init_per_testcase(_Case, Config) ->
+    {ok, _} = application:ensure_all_started(megaphone),
+    Config.
+
+end_per_testcase(_Case, _Config) ->
+    ok = application:stop(megaphone),
+    application:unset_env(megaphone, max_connections).
+
+%% --- handlers
+
+echo(Socket) ->
+    case gen_tcp:recv(Socket, 0) of
+        {ok, Data} -> ok = gen_tcp:send(Socket, Data), echo(Socket);
+        {error, closed} -> ok
+    end.
+
+greet(Socket, Name) -> gen_tcp:send(Socket, ["hello ", Name]).
+
+does_not_start(_Socket) -> {error, busy}.
+
+start(Handler) -> start(Handler, #{}).
+
+start(Handler, Options) ->
+    {ok, Listener} = megaphone:start_listener(0, Handler, Options#{socket => [{ip, ?LOOPBACK}]}),
+    {Listener, port(Listener)}.
+
+port(Listener) ->
+    [{_, Port}] = [SockName || #{id := Id, sockname := SockName} <- megaphone:listeners(), Id =:= Listener],
+    Port.
+
+connect(Port) ->
+    {ok, Socket} = gen_tcp:connect(?LOOPBACK, Port, [binary, {active, false}], ?TIMEOUT),
+    Socket.
+
+%% A connection whose handler is known to run.
+connect_to_echo(Port) ->
+    Socket = connect(Port),
+    echoes(Socket),
+    Socket.
+
+echoes(Socket) ->
+    ok = gen_tcp:send(Socket, "echo?"),
+    ?assertEqual({ok, <<"echo?">>}, gen_tcp:recv(Socket, 5, ?TIMEOUT)).
+
+await_closed(Socket) -> ?assertEqual({error, closed}, gen_tcp:recv(Socket, 0, ?TIMEOUT)).
+
+is_refused(Port) -> {error, econnrefused} =:= gen_tcp:connect(?LOOPBACK, Port, [], ?TIMEOUT).
+
+%% --- cases
+
+handlers_are_funs_and_mfas(_Config) ->
+    {_, FunPort} = start(fun(Socket) -> gen_tcp:send(Socket, "hello fun") end),
+    {_, MfaPort} = start({?MODULE, greet, ["mfa"]}),
+    {_, StartPort} = start({start, proc_lib, start_handler_that_is_none, []}),
+    ?assertEqual([<<"hello fun">>, <<"hello mfa">>, <<>>],
+                 [receive_all(connect(Port)) || Port <- [FunPort, MfaPort, StartPort]]).
+
+listener_on_a_socket(_Config) ->
+    {ok, Socket} = gen_tcp:listen(0, [{ip, ?LOOPBACK}]),
+    {ok, Listener} = megaphone:start_listener(Socket, fun ?MODULE:echo/1),
+    {ok, Port} = inet:port(Socket),
+    ok = gen_tcp:close(Socket),
+    _ = connect_to_echo(Port),
+    ok = megaphone:stop_listener(Listener),
+    ?assert(is_refused(Port)).
+
+listener_on_a_descriptor(_Config) ->
+    {ok, Socket} = gen_tcp:listen(0, [{ip, ?LOOPBACK}]),
+    {ok, Fd} = inet:getfd(Socket),
+    {ok, _} = megaphone:start_listener({fd, Fd}, fun ?MODULE:echo/1),
+    {ok, Port} = inet:port(Socket),
+    _ = connect_to_echo(Port).
+
+listeners_are_listed(_Config) ->
+    {Raw, RawPort} = start(fun ?MODULE:echo/1),
+    {Http, _} = start(fun ?MODULE:echo/1, #{mode => http}),
+    {ok, {'$inet', megaphone_socket, {listener, Accept}}} = megaphone:listen(0, []),
+    _ = connect_to_echo(RawPort),
+    ?assertMatch([#{id := Raw, mode := raw, connections := 1, accepted := 1, is_open := true, paused := false},
+                  #{id := Http, mode := http, connections := 0, accepted := 0},
+                  #{id := Accept, mode := accept}],
+                 megaphone:listeners()),
+    ?assertMatch(#{connections := 1, listeners := 3}, megaphone:stats()),
+    [Conn] = megaphone:connections(),
+    {ok, #{listener := Raw, owner := Owner}} = megaphone:info(Conn),
+    ?assert(is_process_alive(Owner)).
+
+bad_arguments_are_refused(_Config) ->
+    ?assertError(badarg, megaphone:start_listener(0, not_a_handler)),
+    ?assertEqual({error, badarg}, megaphone:start_listener(0, fun ?MODULE:echo/1, #{mode => sideways})),
+    ?assertEqual({error, badarg}, megaphone:start_listener(0, fun ?MODULE:echo/1, #{max_head => lots})),
+    ?assertEqual({error, badarg}, megaphone:start_listener(0, fun ?MODULE:echo/1, #{no_such_option => 1})),
+    ?assertMatch({error, _}, megaphone:start_listener({fd, 1_000_000}, fun ?MODULE:echo/1)),
+    {_, Port} = start(fun ?MODULE:echo/1),
+    ?assertEqual({error, eaddrinuse}, megaphone:start_listener(Port, fun ?MODULE:echo/1, #{socket => [{ip, ?LOOPBACK}]})),
+    ?assertEqual({error, closed}, megaphone:stop_listener(4_000_000)).
+
+stopped_listener_keeps_its_connections(_Config) ->
+    Handler = fun(Socket) -> {ok, _} = gen_tcp:recv(Socket, 0), gen_tcp:send(Socket, "HTTP/1.1 204 No Content\r\n\r\n"), echo(Socket) end,
+    {Listener, Port} = start(Handler, #{mode => http, handler_linger => 0}),
+    Idle = connect(Port),
+    Request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    Answer = {ok, <<"HTTP/1.1 204 No Content\r\n\r\n">>},
+    ok = gen_tcp:send(Idle, Request),
+    ?assertEqual(Answer, gen_tcp:recv(Idle, 27, ?TIMEOUT)),
+    ok = megaphone:stop_listener(Listener),
+    ?assert(is_refused(Port)),
+    ?assertMatch([#{id := Listener, is_open := false, connections := 1}], megaphone:listeners()),
+    %% The next request still finds its handler.
+    ok = gen_tcp:send(Idle, Request),
+    ?assertMatch({ok, _}, gen_tcp:recv(Idle, 26, ?TIMEOUT)),
+    ok = gen_tcp:close(Idle),
+    {Again, Port} = {element(2, megaphone:start_listener(Port, Handler, #{socket => [{ip, ?LOOPBACK}]})), Port},
+    ?assertEqual(Port, port(Again)).
+
+closed_connection_is_gone(_Config) ->
+    {_, Port} = start(fun ?MODULE:echo/1),
+    Socket = connect_to_echo(Port),
+    [Conn] = megaphone:connections(),
+    ok = megaphone:close(Conn),
+    ?assertMatch({error, _}, gen_tcp:recv(Socket, 0, ?TIMEOUT)),
+    ?assertEqual([], megaphone:connections()),
+    ?assertEqual({error, closed}, megaphone:info(Conn)).
+
+crashing_handler_is_logged_once(_Config) ->
+    {_, Port} = start(fun(Socket) -> {ok, Why} = gen_tcp:recv(Socket, 0), error({told_to_crash, Why}) end),
+    ok = megaphone_ct_log:start(),
+    [begin
+         Socket = connect(Port),
+         ok = gen_tcp:send(Socket, Why),
+         await_closed(Socket)
+     end || Why <- ["first", "second"]],
+    ?assertMatch([_First, _Second], [Text || Text <- megaphone_ct_log:until("told_to_crash,<<\"second"),
+                                             re:run(Text, "told_to_crash") =/= nomatch]),
+    ok = megaphone_ct_log:stop().
+
+handler_that_does_not_start_costs_its_connection(_Config) ->
+    ok = megaphone_ct_log:start(),
+    {_, Port} = start({start, ?MODULE, does_not_start, []}),
+    {_, GoodPort} = start(fun ?MODULE:echo/1),
+    Starters = [megaphone_starter:pid(N) || N <- lists:seq(1, megaphone_starter:count())],
+    ?assertMatch({error, _}, gen_tcp:recv(connect(Port), 0, ?TIMEOUT)),
+    _ = megaphone_ct_log:await("could not start a handler.*busy"),
+    ok = megaphone_ct_log:stop(),
+    _ = connect_to_echo(GoodPort),
+    ?assertEqual(Starters, [megaphone_starter:pid(N) || N <- lists:seq(1, megaphone_starter:count())]).
+
+%% --- ends
+
+killed_handler_closes_its_connection(_Config) ->
+    {_, Port} = start(fun ?MODULE:echo/1),
+    Victim = connect_to_echo(Port),
+    [Conn] = megaphone:connections(),
+    Other = connect_to_echo(Port),
+    {ok, #{owner := Handler}} = megaphone:info(Conn),
+    true = exit(Handler, kill),
+    await_closed(Victim),
+    echoes(Other).
+
+killed_starter_is_replaced(_Config) ->
+    Listeners = [start(fun ?MODULE:echo/1) || _ <- lists:seq(1, megaphone_starter:count())],
+    kill(megaphone_starter:pid(1)),
+    await(fun() -> megaphone_starter:pid(1) =/= undefined end),
+    %% The registry has told the library of the new one when it answers the next call.
+    _ = megaphone_listener:handler(0),
+    [connect_to_echo(Port) || {_, Port} <- Listeners].
+
+killed_registry_closes_its_listeners(_Config) ->
+    {_, Port} = start(fun ?MODULE:echo/1),
+    Socket = connect_to_echo(Port),
+    Old = whereis(megaphone_listener),
+    kill(Old),
+    await(fun() -> not lists:member(whereis(megaphone_listener), [undefined, Old]) end),
+    ?assert(is_refused(Port)),
+    echoes(Socket),
+    {_, NewPort} = start(fun ?MODULE:echo/1),
+    _ = connect_to_echo(NewPort).
+
+kill(Pid) ->
+    Monitor = monitor(process, Pid),
+    true = exit(Pid, kill),
+    receive {'DOWN', Monitor, process, Pid, killed} -> ok end.
+
+%% For what tells nobody when it happens. The time trap is the limit.
+await(Condition) ->
+    case Condition() of
+        true -> ok;
+        false -> erlang:yield(), await(Condition)
+    end.
+
+stopped_application_closes_connections(_Config) ->
+    {_, Port} = start(fun ?MODULE:echo/1),
+    {_, HttpPort} = start(fun ?MODULE:echo/1, #{mode => http}),
+    Sockets = [connect_to_echo(Port), connect_to_echo(Port), connect(HttpPort)],
+    ok = application:stop(megaphone),
+    [?assertMatch({error, _}, gen_tcp:recv(Socket, 0, ?TIMEOUT)) || Socket <- Sockets],
+    ?assert(is_refused(Port)),
+    ok = application:start(megaphone),
+    ?assertEqual([], megaphone:listeners()),
+    {_, NewPort} = start(fun ?MODULE:echo/1),
+    _ = connect_to_echo(NewPort).
+
+%% The fourth client waits in the kernel's queue and is served when another has gone. The notice comes once, whatever
+%% the number of clients and of listeners that have to wait.
+accept_pauses_at_max_connections(_Config) ->
+    ok = application:stop(megaphone),
+    ok = application:set_env(megaphone, max_connections, 3),
+    ok = megaphone_ct_log:start(),
+    ok = application:start(megaphone),
+    {Listener, Port} = start(fun ?MODULE:echo/1),
+    [First | _] = [connect_to_echo(Port) || _ <- [1, 2, 3]],
+    Waiting = [connect(Port) || _ <- lists:seq(1, 20)],
+    [ok = gen_tcp:send(Socket, "me too") || Socket <- Waiting],
+    _ = megaphone_ct_log:await("accepts no more connections"),
+    ?assertMatch([#{id := Listener, connections := 3, paused := true}], megaphone:listeners()),
+    ok = gen_tcp:close(First),
+    %% One after the other, in the order of their coming.
+    [begin ?assertEqual({ok, <<"me too">>}, gen_tcp:recv(Socket, 6, ?TIMEOUT)), ok = gen_tcp:close(Socket) end || Socket <- Waiting],
+    ?assertMatch([_Resumed], megaphone_ct_log:until("accepts connections again")),
+    ok = megaphone_ct_log:stop().
+
+%% --- other nodes
+
+missing_library_is_named(_Config) ->
+    Peer = megaphone_ct_sockets:peer_node(["-megaphone", "nif_library", "\"no_such_library\""]),
+    {error, {megaphone, {{cannot_load, File, _, Fix}, _}}} = peer:call(Peer, application, ensure_all_started, [megaphone]),
+    ?assertEqual("no_such_library.so", filename:basename(File)),
+    ?assertMatch("run scripts/build-nif" ++ _, Fix),
+    ?assertMatch({'EXIT', {{nif_not_loaded, _}, _}}, peer:call(Peer, erlang, apply, [fun() -> catch megaphone:stats() end, []])),
+    ok = megaphone_ct_sockets:stop_peer(Peer).
+
+reactor_panic_costs_one_connection(_Config) ->
+    Peer = megaphone_ct_sockets:peer_node(["-megaphone", "nif_library", "\"megaphone_nif_fault\""]),
+    {ok, _} = peer:call(Peer, application, ensure_all_started, [megaphone]),
+    Port = peer:call(Peer, ?MODULE, listen_for_echo, []),
+    Victim = connect_to_echo(Port),
+    [Conn] = peer:call(Peer, megaphone, connections, []),
+    Others = [connect_to_echo(Port) || _ <- lists:seq(1, 20)],
+    ?assertMatch("An error in Megaphone's native library" ++ _, peer:call(Peer, ?MODULE, panic, [Conn])),
+    ?assertMatch({error, _}, gen_tcp:recv(Victim, 0, ?TIMEOUT)),
+    [echoes(Socket) || Socket <- Others],
+    _ = connect_to_echo(Port),
+    ok = megaphone_ct_sockets:stop_peer(Peer).
+
+listen_for_echo() ->
+    {_, Port} = start(fun ?MODULE:echo/1),
+    Port.
+
+%% Returns what is logged about it.
+panic(Conn) ->
+    ok = megaphone_ct_log:start(),
+    ok = megaphone_nif:inject_panic(Conn),
+    Text = megaphone_ct_log:await("native library"),
+    [_, Message] = string:split(Text, ": "),
+    Message.
