@@ -504,6 +504,8 @@ impl<H: Host> Connection<H> {
         if !self.outbound.is_empty() {
             return Fate::Look;
         }
+        // Also what came while output left must not make the close a reset.
+        let lingers = lingers || self.flags.readable;
         if !lingers || self.flags.ended || self.source.shutdown(Shutdown::Write).is_err() {
             return Fate::Gone;
         }
