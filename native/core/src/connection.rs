@@ -435,10 +435,14 @@ impl<H: Host> Connection<H> {
 
     /// Somebody was started to have the connection.
     pub(crate) fn handler_started(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
-        if self.phase != Phase::Starting || self.attach(cx, process) {
+        if self.phase != Phase::Starting {
             return Fate::Keep;
         }
-        self.begin_close(cx, false)
+        if !self.attach(cx, process) {
+            return self.begin_close(cx, false);
+        }
+        // A listener's options may make it active: then what came before is its to have.
+        if self.options().active == Active::Off { Fate::Keep } else { Fate::Look }
     }
 
     /// Hands a queued connection to `process`.
