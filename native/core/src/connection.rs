@@ -211,6 +211,11 @@ impl<H: Host> Connection<H> {
         self.attached.as_ref().map(|attached| attached.owner)
     }
 
+    /// It waits for its handler, who may close it before doing anything else.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.phase == Phase::Starting
+    }
+
     pub(crate) fn traffic(&self) -> Traffic {
         self.traffic
     }

@@ -298,8 +298,8 @@ impl<H: Host> System<H> {
     /// The owner's close: what is queued is sent, then the connection closes.
     pub fn close(&self, conn: Conn, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         self.with(conn, sink, |connection, cx| {
-            if connection.owner().is_none() {
-                // Parked, or given up before: it isn't the caller's.
+            if connection.owner().is_none() && !connection.is_starting() {
+                // Given up before, or not accepted yet: it isn't the caller's.
                 return (Err(Error::Closed), Fate::Keep);
             }
             (Ok(()), connection.close(cx))
