@@ -575,6 +575,13 @@ impl<H: Host> System<H> {
         }
         if listener.config.mode == Mode::Accept && fate != Fate::Gone {
             let mut queue = listener.queue.lock();
+            // A listener loses its descriptor first and what is queued then: ours would be forgotten.
+            if listener.fd.lock().is_none() {
+                drop(queue);
+                // One that closed meanwhile is no loss.
+                let _ = self.abort(conn, cx.sink);
+                return;
+            }
             queue.ready.push_back(conn);
             if let Some(acceptor) = queue.waiters.pop_front() {
                 drop(queue);
