@@ -235,6 +235,7 @@ impl<H: Host> Reactor<H> {
         }
         for id in std::mem::take(&mut self.accept_again) {
             let Some(listener) = self.system.listener(id) else { continue };
+            self.system.wake_acceptor(&listener, &mut *self.sink);
             match self.accept(&listener) {
                 Accepted::All => self.resume(&listener),
                 Accepted::More => {

@@ -216,10 +216,36 @@ impl<H: Host> System<H> {
         }
     }
 
+    /// Tells one who waits for a connection that there is one. Who died while it waited can't take it.
+    pub(crate) fn wake_acceptor(&self, listener: &Listener<H>, sink: &mut dyn Sink<H>) {
+        let acceptor = {
+            let mut queue = listener.queue.lock();
+            if queue.ready.is_empty() {
+                return;
+            }
+            loop {
+                match queue.waiters.pop_front() {
+                    Some(acceptor) if !self.host.is_alive(acceptor.process) => {}
+                    other => break other,
+                }
+            }
+        };
+        if let Some(acceptor) = acceptor {
+            sink.emit(Event::Wake(acceptor.waiter));
+        }
+    }
+
     /// `process` no longer waits for a connection.
     pub fn cancel_accept(&self, id: ListenerId, process: H::Process) {
-        if let Some(listener) = self.listener(id) {
-            listener.queue.lock().waiters.retain(|acceptor| acceptor.process != process);
+        let Some(listener) = self.listener(id) else { return };
+        let is_owed = {
+            let mut queue = listener.queue.lock();
+            queue.waiters.retain(|acceptor| acceptor.process != process);
+            !queue.ready.is_empty() && !queue.waiters.is_empty()
+        };
+        if is_owed {
+            // It had been woken, and leaves the connection to the next one.
+            self.shards[listener.shard].post(Mail::Accept(listener.id));
         }
     }
 
@@ -583,10 +609,8 @@ impl<H: Host> System<H> {
                 return;
             }
             queue.ready.push_back(conn);
-            if let Some(acceptor) = queue.waiters.pop_front() {
-                drop(queue);
-                cx.sink.emit(Event::Wake(acceptor.waiter));
-            }
+            drop(queue);
+            self.wake_acceptor(listener, cx.sink);
         }
     }
 }
