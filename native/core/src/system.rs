@@ -210,8 +210,16 @@ impl<H: Host> System<H> {
             }
             let taken =
                 self.with(conn, sink, |connection, cx| (connection.accepted_by(cx, process), Fate::Look));
-            if taken == Ok(true) {
-                return Ok(Some(conn));
+            match taken {
+                Ok(true) => return Ok(Some(conn)),
+                Ok(false) => {
+                    // Whoever asks has ended: the connection is for another.
+                    listener.queue.lock().ready.push_front(conn);
+                    self.wake_acceptor(&listener, sink);
+                    return Err(Error::Closed);
+                }
+                // It closed meanwhile.
+                Err(_) => {}
             }
         }
     }
