@@ -158,6 +158,9 @@ impl<H: Host> System<H> {
             // One that closed meanwhile is no loss.
             let _ = self.abort(conn, sink);
         }
+        if listener.is_short.swap(false, Ordering::Relaxed) {
+            self.notices.no_longer_paused();
+        }
         self.forget_if_done(&listener);
         Ok(())
     }
@@ -660,8 +663,12 @@ impl Notices {
         }
     }
 
-    pub(crate) fn resumed<H: Host>(&self, sink: &mut dyn Sink<H>, listener: ListenerId) {
+    fn no_longer_paused(&self) {
         self.paused.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn resumed<H: Host>(&self, sink: &mut dyn Sink<H>, listener: ListenerId) {
+        self.no_longer_paused();
         if self.is_due(1) {
             sink.emit(Event::Notice(Notice::AcceptResumed { listener }));
         }
