@@ -211,6 +211,11 @@ impl<H: Host> Connection<H> {
         self.attached.as_ref().map(|attached| attached.owner)
     }
 
+    /// It waits for its handler, who may close it before doing anything else.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.phase == Phase::Starting
+    }
+
     pub(crate) fn traffic(&self) -> Traffic {
         self.traffic
     }
@@ -435,10 +440,14 @@ impl<H: Host> Connection<H> {
 
     /// Somebody was started to have the connection.
     pub(crate) fn handler_started(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
-        if self.phase != Phase::Starting || self.attach(cx, process) {
+        if self.phase != Phase::Starting {
             return Fate::Keep;
         }
-        self.begin_close(cx, false)
+        if !self.attach(cx, process) {
+            return self.begin_close(cx, false);
+        }
+        // A listener's options may make it active: then what came before is its to have.
+        if self.options().active == Active::Off { Fate::Keep } else { Fate::Look }
     }
 
     /// Hands a queued connection to `process`.
@@ -503,6 +512,8 @@ impl<H: Host> Connection<H> {
         if !self.outbound.is_empty() {
             return Fate::Look;
         }
+        // Also what came while output left must not make the close a reset.
+        let lingers = lingers || self.flags.readable;
         if !lingers || self.flags.ended || self.source.shutdown(Shutdown::Write).is_err() {
             return Fate::Gone;
         }

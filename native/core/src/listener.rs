@@ -94,7 +94,8 @@ pub(crate) struct Listener<H: Host> {
     pub(crate) is_short: AtomicBool,
 }
 
-/// Accepted connections that wait for somebody, or somebody who waits for them; never both.
+/// Accepted connections that wait for somebody, or somebody who waits for them. Both only while somebody who
+/// was woken has not asked again.
 pub(crate) struct AcceptQueue<H: Host> {
     pub(crate) ready: VecDeque<Conn>,
     pub(crate) waiters: VecDeque<Acceptor<H>>,

@@ -234,7 +234,11 @@ impl<H: Host> Reactor<H> {
             self.accept_again.extend(self.paused.iter().copied());
         }
         for id in std::mem::take(&mut self.accept_again) {
-            let Some(listener) = self.system.listener(id) else { continue };
+            let Some(listener) = self.system.listener(id) else {
+                self.paused.retain(|paused| *paused != id);
+                continue;
+            };
+            self.system.wake_acceptor(&listener, &mut *self.sink);
             match self.accept(&listener) {
                 Accepted::All => self.resume(&listener),
                 Accepted::More => {

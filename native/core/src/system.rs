@@ -158,6 +158,9 @@ impl<H: Host> System<H> {
             // One that closed meanwhile is no loss.
             let _ = self.abort(conn, sink);
         }
+        if listener.is_short.swap(false, Ordering::Relaxed) {
+            self.notices.no_longer_paused();
+        }
         self.forget_if_done(&listener);
         Ok(())
     }
@@ -210,16 +213,50 @@ impl<H: Host> System<H> {
             }
             let taken =
                 self.with(conn, sink, |connection, cx| (connection.accepted_by(cx, process), Fate::Look));
-            if taken == Ok(true) {
-                return Ok(Some(conn));
+            match taken {
+                Ok(true) => return Ok(Some(conn)),
+                Ok(false) => {
+                    // Whoever asks has ended: the connection is for another.
+                    listener.queue.lock().ready.push_front(conn);
+                    self.wake_acceptor(&listener, sink);
+                    return Err(Error::Closed);
+                }
+                // It closed meanwhile.
+                Err(_) => {}
             }
+        }
+    }
+
+    /// Tells one who waits for a connection that there is one. Who died while it waited can't take it.
+    pub(crate) fn wake_acceptor(&self, listener: &Listener<H>, sink: &mut dyn Sink<H>) {
+        let acceptor = {
+            let mut queue = listener.queue.lock();
+            if queue.ready.is_empty() {
+                return;
+            }
+            loop {
+                match queue.waiters.pop_front() {
+                    Some(acceptor) if !self.host.is_alive(acceptor.process) => {}
+                    other => break other,
+                }
+            }
+        };
+        if let Some(acceptor) = acceptor {
+            sink.emit(Event::Wake(acceptor.waiter));
         }
     }
 
     /// `process` no longer waits for a connection.
     pub fn cancel_accept(&self, id: ListenerId, process: H::Process) {
-        if let Some(listener) = self.listener(id) {
-            listener.queue.lock().waiters.retain(|acceptor| acceptor.process != process);
+        let Some(listener) = self.listener(id) else { return };
+        let is_owed = {
+            let mut queue = listener.queue.lock();
+            queue.waiters.retain(|acceptor| acceptor.process != process);
+            !queue.ready.is_empty() && !queue.waiters.is_empty()
+        };
+        if is_owed {
+            // It had been woken, and leaves the connection to the next one.
+            self.shards[listener.shard].post(Mail::Accept(listener.id));
         }
     }
 
@@ -312,8 +349,8 @@ impl<H: Host> System<H> {
     /// The owner's close: what is queued is sent, then the connection closes.
     pub fn close(&self, conn: Conn, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         self.with(conn, sink, |connection, cx| {
-            if connection.owner().is_none() {
-                // Parked, or given up before: it isn't the caller's.
+            if connection.owner().is_none() && !connection.is_starting() {
+                // Given up before, or not accepted yet: it isn't the caller's.
                 return (Err(Error::Closed), Fate::Keep);
             }
             (Ok(()), connection.close(cx))
@@ -589,11 +626,16 @@ impl<H: Host> System<H> {
         }
         if listener.config.mode == Mode::Accept && fate != Fate::Gone {
             let mut queue = listener.queue.lock();
-            queue.ready.push_back(conn);
-            if let Some(acceptor) = queue.waiters.pop_front() {
+            // A listener loses its descriptor first and what is queued then: ours would be forgotten.
+            if listener.fd.lock().is_none() {
                 drop(queue);
-                cx.sink.emit(Event::Wake(acceptor.waiter));
+                // One that closed meanwhile is no loss.
+                let _ = self.abort(conn, cx.sink);
+                return;
             }
+            queue.ready.push_back(conn);
+            drop(queue);
+            self.wake_acceptor(listener, cx.sink);
         }
     }
 }
@@ -635,8 +677,12 @@ impl Notices {
         }
     }
 
-    pub(crate) fn resumed<H: Host>(&self, sink: &mut dyn Sink<H>, listener: ListenerId) {
+    fn no_longer_paused(&self) {
         self.paused.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn resumed<H: Host>(&self, sink: &mut dyn Sink<H>, listener: ListenerId) {
+        self.no_longer_paused();
         if self.is_due(1) {
             sink.emit(Event::Notice(Notice::AcceptResumed { listener }));
         }

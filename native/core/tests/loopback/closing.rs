@@ -1,1 +1,163 @@
-//! todo
+//! How a connection ends: its owner's doing, somebody else's, or the owner's death.
+
+use crate::common::*;
+use megaphone_core::{Active, Conn, Error, ListenerConfig, Mode, Opt};
+use std::io::Write;
+use std::net::TcpStream;
+
+/// A connection with output that waits for a slow client.
+#[track_caller]
+fn with_output(node: &Node, owner: &Process) -> (Conn, TcpStream, Vec<u8>, Wait) {
+    let (conn, client) = node.raw(owner);
+    narrow(node, conn, owner, &client);
+    let (sent, wait) = node.fill(conn, owner);
+    (conn, client, sent, wait)
+}
+
+#[test]
+fn what_is_queued_leaves_before_the_end() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (conn, client, sent, wait) = with_output(&node, &owner);
+    let reading = node.wait_read(conn, &owner, 0);
+    node.system.close(conn, &mut node.sink()).unwrap();
+    wait.woken();
+    reading.woken();
+    assert_eq!(node.try_send(conn, &owner, b"x").err(), Some(Error::Closed));
+    assert_eq!(node.system.close(conn, &mut node.sink()), Err(Error::Closed));
+    assert_eq!(node.watches(), 0);
+    assert!(read_to_end(&client) == sent);
+    node.emptied();
+}
+
+#[test]
+fn what_is_queued_leaves_though_its_owner_died() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (_, client, sent, _) = with_output(&node, &owner);
+    node.kill(&owner);
+    assert!(read_to_end(&client) == sent);
+    node.emptied();
+}
+
+#[test]
+fn what_comes_in_while_output_leaves_does_not_destroy_it() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (conn, mut client, sent, _) = with_output(&node, &owner);
+    node.system.close(conn, &mut node.sink()).unwrap();
+    client.write_all(b"nobody reads this").unwrap();
+    assert!(read_to_end(&client) == sent);
+    drop(client);
+    node.emptied();
+}
+
+#[test]
+fn what_nobody_read_does_not_destroy_output() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (conn, client) = node.raw(&owner);
+    let flood = write_in_background(&client, pattern(0, 500_000));
+    eventually("input up to the mark", || node.info(conn).inbound >= 64 * 1024);
+    node.send(conn, &owner, b"too much").unwrap();
+    node.system.close(conn, &mut node.sink()).unwrap();
+    assert_eq!(read_to_end(&client), b"too much");
+    flood.join().unwrap();
+    drop(client);
+    node.emptied();
+}
+
+#[test]
+fn a_reset_ends_the_flushing() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (conn, client, _, _) = with_output(&node, &owner);
+    node.system.close(conn, &mut node.sink()).unwrap();
+    reset(client);
+    node.emptied();
+}
+
+#[test]
+fn another_owner_keeps_it_open() {
+    let node = Node::new();
+    let (first, second, stranger) = (node.spawn(), node.spawn(), node.spawn());
+    let (conn, client) = node.raw(&first);
+    let sink = &mut node.sink();
+    assert_eq!(node.system.give(conn, stranger.pid, second.pid, sink), Err(Error::NotOwner));
+    node.system.give(conn, first.pid, second.pid, sink).unwrap();
+    node.system.give(conn, second.pid, second.pid, sink).unwrap();
+    node.kill(&first);
+    // A monitor that fired before the connection changed hands.
+    node.system.owner_down(conn, first.pid, sink);
+    node.send(conn, &second, b"alive").unwrap();
+    assert_eq!(read_exactly(&client, 5), b"alive");
+    assert_eq!(node.system.give(conn, second.pid, first.pid, sink), Err(Error::Invalid), "it is dead");
+    node.kill(&second);
+    assert_eq!(read_to_end(&client), b"");
+    node.emptied();
+    assert_eq!(node.watches(), 0);
+}
+
+#[test]
+fn abort_is_at_once_and_tells_everybody() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (conn, client, sent, wait) = with_output(&node, &owner);
+    node.set(conn, &owner, Opt::Active(Active::On));
+    node.system.abort(conn, &mut node.sink()).unwrap();
+    wait.woken();
+    assert_eq!(owner.next(), Message::Closed { conn, error: None });
+    assert_eq!(node.system.stats().connections, 0);
+    assert_eq!(node.system.abort(conn, &mut node.sink()), Err(Error::Closed));
+    assert!(read_to_end(&client).len() < sent.len());
+}
+
+#[test]
+fn a_monitor_tells_once_unless_it_was_taken_back() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (conn, _client) = node.raw(&owner);
+    let (kept, kept_wait) = waiter();
+    let (taken, taken_wait) = waiter();
+    node.system.monitor(conn, 1, kept).unwrap();
+    node.system.monitor(conn, 2, taken).unwrap();
+    assert!(node.system.demonitor(conn, 2));
+    assert!(!node.system.demonitor(conn, 2));
+    assert!(is_dropped(&taken_wait));
+    assert!(kept_wait.is_pending());
+    node.system.close(conn, &mut node.sink()).unwrap();
+    kept_wait.woken();
+    assert!(!node.system.demonitor(conn, 1));
+    assert_eq!(node.system.monitor(conn, 3, waiter().0), Err(Error::Closed));
+}
+
+#[test]
+fn a_handler_can_close_before_it_does_anything_else() {
+    let node = Node::new();
+    let starter = node.spawn();
+    let config = ListenerConfig { mode: Mode::Raw, ..ListenerConfig::default() };
+    let client = node.listen(config, Some(&starter)).connect();
+    let conn = starter.started();
+    node.system.close(conn, &mut node.sink()).unwrap();
+    assert_eq!(read_to_end(&client), b"");
+    node.emptied();
+}
+
+#[test]
+fn a_name_of_another_time_reaches_nobody() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (old, client) = node.raw(&owner);
+    drop(client);
+    assert_eq!(node.recv(old, &owner, 0), Err(Error::Closed));
+    node.emptied();
+    // One of these has the old one's slot.
+    let all: Vec<_> = (0..4).map(|_| node.raw(&owner)).collect();
+    let slot = |conn: Conn| conn.as_u64() >> 31;
+    assert!(all.iter().any(|(conn, _)| slot(*conn) == slot(old)));
+    assert_eq!(node.try_read(old, &owner, 0).err(), Some(Error::Closed));
+    assert_eq!(node.system.abort(old, &mut node.sink()), Err(Error::Closed));
+    assert_eq!(node.system.peer(old), Err(Error::Closed));
+    assert_eq!(node.system.stats().connections, 4);
+    assert_eq!(Conn::from_u64(old.as_u64()), Some(old));
+}
