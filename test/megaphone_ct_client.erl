@@ -3,7 +3,7 @@
 -module(megaphone_ct_client).
 
 -export([strophe/2, strophe/3, stanza/2, slixmpp/2]).
--export([send/3, slot/3, await_online/1, await_message/2, await_closed/1, quit/1]).
+-export([send/3, slot/3, await_online/1, await_message/2, await_closed/1, quit/1, hang_up/1]).
 -export([run/2, curl/1]).
 
 -export_type([client/0, account/0]).
@@ -64,6 +64,12 @@ await_closed(Client) -> await(Client, "closed").
 quit(Client) ->
     ok = command(Client, "quit"),
     "" = await_closed(Client),
+    ok.
+
+%% Ends a client where it stands: it exits when its input ends.
+-spec hang_up(client()) -> ok.
+hang_up(#{port := Port}) ->
+    true = port_close(Port),
     ok.
 
 %% Runs a program to its end.

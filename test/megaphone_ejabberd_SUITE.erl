@@ -72,7 +72,12 @@ strophe_chats_over_websocket(Config) ->
     chat(strophe(Config, "ws", "/ws"), strophe(Config, "ws", "/ws")).
 
 stanza_chats_over_bosh(Config) ->
-    chat(stanza(Config, "http", "/bosh"), strophe(Config, "ws", "/ws")).
+    {First, Second} = {stanza(Config, "http", "/bosh"), strophe(Config, "ws", "/ws")},
+    talk(First, Second),
+    %% stanza sends the end of its session beside a poll that is under way. When it overtakes the poll, ejabberd 23.01
+    %% does not look at it before that poll is answered, a minute later: no orderly end to wait for.
+    ok = megaphone_ct_client:hang_up(First),
+    ok = megaphone_ct_client:quit(Second).
 
 stanza_chats_over_websocket(Config) ->
     chat(stanza(Config, "ws", "/ws"), strophe(Config, "http", "/bosh")).
@@ -81,6 +86,11 @@ slixmpp_over_tcp_chats_with_strophe(Config) ->
     chat(slixmpp(Config), strophe(Config, "ws", "/ws")).
 
 chat(First, Second) ->
+    talk(First, Second),
+    ok = megaphone_ct_client:quit(First),
+    ok = megaphone_ct_client:quit(Second).
+
+talk(First, Second) ->
     FirstJid = megaphone_ct_client:await_online(First),
     SecondJid = megaphone_ct_client:await_online(Second),
     ok = megaphone_ct_client:send(First, SecondJid, "good evening"),
@@ -88,9 +98,7 @@ chat(First, Second) ->
     %% An answer of more than one TCP segment, with what XML has to escape and UTF-8 has to encode.
     Long = lists:append(lists:duplicate(2000, "<&\"'> ")) ++ "end",
     ok = megaphone_ct_client:send(Second, FirstJid, Long),
-    ?assertEqual(SecondJid, megaphone_ct_client:await_message(First, Long)),
-    ok = megaphone_ct_client:quit(First),
-    ok = megaphone_ct_client:quit(Second).
+    ?assertEqual(SecondJid, megaphone_ct_client:await_message(First, Long)).
 
 %% --- HTTP
 
