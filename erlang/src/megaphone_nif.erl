@@ -7,7 +7,7 @@
 -export([load/0]).
 -export([start/1, stop/0, stats/0, connections/0]).
 -export([listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
--export([handler_started/2, get_data/2, cancel_wait/2, park/1, unrecv/2]).
+-export([handler_started/2, get_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2]).
 -export([send/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
 -export([controlling_process/3, owner/1, monitor/1, cancel_monitor/2]).
 -export([setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
@@ -17,7 +17,7 @@
 
 -nifs([start/1, stop/0, stats/0, connections/0,
        listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
-       handler_started/2, get_data/2, cancel_wait/2, park/1, unrecv/2,
+       handler_started/2, get_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2,
        send/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
        controlling_process/3, owner/1, monitor/1, cancel_monitor/2,
        setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1,
@@ -144,6 +144,10 @@ handler_started(_Conn, _Handler) -> ?NOT_LOADED.
 -spec get_data(conn(), Length :: non_neg_integer()) ->
     {ok, Data :: term()} | {wait, reference(), ParkAfter :: timeout()} | {error, term()}.
 get_data(_Conn, _Length) -> ?NOT_LOADED.
+
+%% As get_data/2, but looks into the socket itself and doesn't begin to wait: none when nothing is there.
+-spec poll_data(conn(), Length :: non_neg_integer()) -> {ok, term()} | none | {error, term()}.
+poll_data(_Conn, _Length) -> ?NOT_LOADED.
 
 %% Ends a registration to read or write. Its message may be in the mailbox already.
 -spec cancel_wait(conn(), reference()) -> ok | {error, closed}.

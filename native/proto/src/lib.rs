@@ -6,7 +6,13 @@
 //!
 //! - [`http`]: where one request ends and the next begins, and which requests are refused.
 //! - [`packet`]: the packet modes of Erlang sockets (`line`, `http`, `httph`).
+//! - [`xmpp`]: XML streams, as elements that are equal to `fxml_stream`'s.
+//! - [`ws`]: WebSocket as a server, and XMPP over it.
+//! - [`bosh`]: sessions of XMPP over HTTP.
 #![forbid(unsafe_code)]
 
+pub mod bosh;
 pub mod http;
 pub mod packet;
+pub mod ws;
+pub mod xmpp;

@@ -1,0 +1,154 @@
+//! What comparisons share: servers with accounts, users on them, transports in turn, progress bars.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::client::sasl::Auth;
+use crate::client::session::Accounts;
+use crate::client::user::Transport;
+use crate::compare::Options;
+use crate::compare::outcome::Trial;
+use crate::generator::crowd_run::CrowdRun;
+use crate::generator::orders::Members;
+use crate::measure::Snapshot;
+use crate::server::variant::Variant;
+use crate::server::{ACCOUNT_PREFIX, HOST, PASSWORD, Server, Setup};
+
+/// The ramp of the comparisons in which logging in is not what is measured, and how many do it at a time.
+const LOGINS_A_SECOND: f64 = 600.0;
+const LOGINS_AT_ONCE: usize = 64;
+
+/// The transports that are compared.
+pub(crate) const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Ws, Transport::Bosh];
+
+/// What the cases share.
+pub(crate) struct Lab<'a> {
+    pub(crate) options: &'a Options,
+}
+
+impl Lab<'_> {
+    /// `quick` in a quick run, else `full`.
+    pub(crate) fn pick<T>(&self, quick: T, full: T) -> T {
+        if self.options.quick { quick } else { full }
+    }
+
+    /// Starts a server with accounts for `users` on `transport`, and lets a few of them log in and out: the
+    /// first ones load code and grow tables, which is no cost of a user.
+    ///
+    /// # Errors
+    /// When the server does not start, or these first users can't log in.
+    pub(crate) fn start_with_accounts(
+        &self,
+        variant: &Variant,
+        transport: Transport,
+        users: usize,
+    ) -> Result<(Server, Members)> {
+        const FIRST: usize = 100;
+        let mut server = self.start(variant, users)?;
+        server.register(users + FIRST)?;
+        let (c2s, http) = (server.c2s, server.http);
+        let members = |first, count| Members {
+            first,
+            count,
+            transports: vec![transport],
+            accounts: Accounts {
+                domain: HOST.to_owned(),
+                auth: Auth::Plain,
+                prefix: ACCOUNT_PREFIX.to_owned(),
+                password: PASSWORD.to_owned(),
+            },
+            c2s,
+            http,
+        };
+        let first = CrowdRun::start(&members(users as u32, FIRST))?;
+        let done = first.log_in(200.0, FIRST, |_| ())?.done;
+        first.log_out(500.0, |_| ())?;
+        let causes = first.finish()?;
+        if done < FIRST as u64 || !causes.is_empty() {
+            bail!("{done} of the first {FIRST} users logged in and out: {causes:?}");
+        }
+        Ok((server, members(0, users)))
+    }
+
+    /// Lets everybody of `run` log in as memory and chat need it: no faster than any server can take.
+    ///
+    /// # Errors
+    /// When nobody could log in, or a worker is gone.
+    pub(crate) fn log_everybody_in(&self, run: &CrowdRun, name: &str, users: usize) -> Result<u64> {
+        let bar = self.bar(format!("{name}: log in"), users as u64);
+        let done = run.log_in(LOGINS_A_SECOND, LOGINS_AT_ONCE, |count| bar.set_position(count))?.done;
+        bar.finish_and_clear();
+        Ok(done)
+    }
+
+    /// Starts a server for `users`.
+    ///
+    /// # Errors
+    /// Those of [`Server::start`].
+    pub(crate) fn start(&self, variant: &Variant, users: usize) -> Result<Server> {
+        let setup = Setup {
+            users,
+            backlog: if self.options.stock_backlog { 5 } else { 4096 },
+            state_root: self.options.results.join("state"),
+        };
+        Server::start(variant, &setup)
+    }
+
+    /// Measures each transport with `measure`, which adds to the trial; one that fails does not keep the others
+    /// from being measured.
+    pub(crate) fn each_transport(
+        &self,
+        measure: impl Fn(&Self, Transport, &mut Trial) -> Result<()>,
+    ) -> Trial {
+        let mut trial = Trial::default();
+        for transport in TRANSPORTS {
+            if let Err(error) = measure(self, transport, &mut trial) {
+                trial.lose(transport.name(), &error);
+            }
+        }
+        trial
+    }
+
+    /// Waits until users have settled and takes the server's figures, after a garbage collection if that was
+    /// asked for.
+    ///
+    /// # Errors
+    /// When the server is gone or silent.
+    pub(crate) fn settled(&self, server: &mut Server, seconds: u64) -> Result<Snapshot> {
+        self.settle("settling", Duration::from_secs(seconds));
+        if self.options.collect_garbage {
+            server.ask("collect_garbage", Duration::from_secs(120))?;
+        }
+        Snapshot::take(server)
+    }
+
+    /// How [`Lab::settled`] treats garbage, for descriptions.
+    pub(crate) fn garbage(&self) -> &'static str {
+        if self.options.collect_garbage {
+            "after a garbage collection of every Erlang process"
+        } else {
+            "without forcing a garbage collection"
+        }
+    }
+
+    /// A progress bar of `length`, which is hidden when stderr is no terminal.
+    pub(crate) fn bar(&self, what: String, length: u64) -> ProgressBar {
+        let bar = ProgressBar::new(length).with_message(what);
+        if let Ok(style) = ProgressStyle::with_template("{msg:40} {bar:30} {pos}/{len} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar
+    }
+
+    /// Lets time pass, with a bar.
+    pub(crate) fn settle(&self, what: &str, long: Duration) {
+        let bar = self.bar(what.to_owned(), long.as_secs());
+        for _ in 0..long.as_secs() {
+            std::thread::sleep(Duration::from_secs(1));
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,74 @@
+//! How many users log in a second, and what a login costs the server.
+
+use anyhow::{Result, bail};
+
+use crate::client::user::Transport;
+use crate::compare::Case;
+use crate::compare::lab::Lab;
+use crate::compare::outcome::{Trial, Unit};
+use crate::generator::crowd_run::CrowdRun;
+use crate::generator::latency::Summary;
+use crate::measure::process::cpu_seconds;
+use crate::server::variant::Variant;
+
+/// The comparison.
+pub(crate) struct Logins;
+
+/// Logins in progress at any time: enough to keep two cores busy, few enough for a backlog of 5 to be the
+/// only thing in their way.
+const AT_ONCE: usize = 32;
+
+impl Logins {
+    fn users(lab: &Lab<'_>) -> usize {
+        lab.options.users.unwrap_or(lab.pick(2000, 8000))
+    }
+
+    fn measure_transport(
+        lab: &Lab<'_>,
+        variant: &Variant,
+        transport: Transport,
+        trial: &mut Trial,
+    ) -> Result<()> {
+        let name = transport.name();
+        let users = Self::users(lab);
+        let (server, members) = lab.start_with_accounts(variant, transport, users)?;
+        let cpu = cpu_seconds(server.pid())?;
+        let run = CrowdRun::start(&members)?;
+        let bar = lab.bar(format!("{} {name}: log in", variant.name), users as u64);
+        let report = run.log_in(f64::INFINITY, AT_ONCE, |count| bar.set_position(count));
+        bar.finish_and_clear();
+        let cpu = cpu_seconds(server.pid()).map(|now| now - cpu);
+        trial.failed(run.finish()?);
+        let (report, cpu) = (report?, cpu?);
+        if report.done == 0 {
+            bail!("nobody could log in");
+        }
+        let latency = Summary::of(&report.latency);
+        let rate = report.done as f64 / report.elapsed.as_secs_f64().max(f64::EPSILON);
+        trial.add(format!("{name}: logins"), Unit::PerSecond, rate);
+        trial.add(format!("{name}: CPU a login"), Unit::Microseconds, cpu * 1e6 / report.done.max(1) as f64);
+        trial.add(format!("{name}: login p50"), Unit::Milliseconds, latency.p50);
+        trial.add(format!("{name}: login p99"), Unit::Milliseconds, latency.p99);
+        trial.keep(&format!("{name}: login latency"), &latency);
+        Ok(())
+    }
+}
+
+impl Case for Logins {
+    fn name(&self) -> &'static str {
+        "logins"
+    }
+
+    fn describe(&self, lab: &Lab<'_>) -> String {
+        format!(
+            "{} users log in by SASL PLAIN (passwords are stored as they are), {AT_ONCE} at a time, each as \
+             soon as another one's initial presence has come back.",
+            Self::users(lab)
+        )
+    }
+
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial> {
+        Ok(lab
+            .each_transport(|lab, transport, trial| Self::measure_transport(lab, variant, transport, trial)))
+    }
+}

@@ -1,0 +1,76 @@
+//! What a logged-in user with presence costs the server, over each transport.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::client::user::Transport;
+use crate::compare::Case;
+use crate::compare::idle::add_memory;
+use crate::compare::lab::Lab;
+use crate::compare::outcome::Trial;
+use crate::generator::crowd_run::CrowdRun;
+use crate::measure::{Snapshot, process};
+use crate::server::variant::Variant;
+
+/// The comparison.
+pub(crate) struct Memory;
+
+impl Memory {
+    fn users(lab: &Lab<'_>) -> usize {
+        lab.options.users.unwrap_or(lab.pick(3000, 15_000))
+    }
+
+    /// A held poll of BOSH ends after 60 s: memory is measured while each is still in its first.
+    fn settle_seconds(lab: &Lab<'_>) -> u64 {
+        lab.pick(8, 30)
+    }
+
+    fn measure_transport(
+        lab: &Lab<'_>,
+        variant: &Variant,
+        transport: Transport,
+        trial: &mut Trial,
+    ) -> Result<()> {
+        let name = transport.name();
+        let users = Self::users(lab);
+        let (mut server, members) = lab.start_with_accounts(variant, transport, users)?;
+        lab.settle("before", Duration::from_secs(2));
+        let before = Snapshot::take(&mut server)?;
+        let own = process::Figures::take(std::process::id())?;
+        let run = CrowdRun::start(&members)?;
+        let online = lab.log_everybody_in(&run, &format!("{} {name}", variant.name), users);
+        let after = lab.settled(&mut server, Self::settle_seconds(lab));
+        let own = process::Figures::take(std::process::id())?.resident - own.resident;
+        trial.failed(run.finish()?);
+        let (online, after) = (online? as usize, after?);
+        if online == 0 {
+            bail!("nobody could log in");
+        }
+        add_memory(trial, &format!("{name}: "), &before, &after, online);
+        // Memory that an earlier transport's users left to the allocator is used again: an upper bound at first.
+        trial.keep(&format!("{name}: generator's own bytes a user"), own / online as f64);
+        Ok(())
+    }
+}
+
+impl Case for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn describe(&self, lab: &Lab<'_>) -> String {
+        format!(
+            "{} users with presence on each transport, each figure per user. Measured {} s after the last \
+             login, {}.",
+            Self::users(lab),
+            Self::settle_seconds(lab),
+            lab.garbage()
+        )
+    }
+
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial> {
+        Ok(lab
+            .each_transport(|lab, transport, trial| Self::measure_transport(lab, variant, transport, trial)))
+    }
+}

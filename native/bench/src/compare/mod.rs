@@ -1,0 +1,172 @@
+//! Comparisons: each measures all variants in turn, several times, and says what came out.
+
+mod bosh;
+pub(crate) mod chat;
+mod http;
+mod idle;
+mod lab;
+mod logins;
+mod memory;
+pub(crate) mod outcome;
+mod plot;
+mod publish;
+mod report;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::compare::lab::Lab;
+use crate::compare::outcome::{CaseOutcome, Trial};
+use crate::measure::machine::Watch;
+use crate::server::variant::Variant;
+
+/// Cores in use by other programs above which times can't be trusted.
+const DISTURBING: f64 = 0.15;
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Choice {
+    /// Memory of an idle keep-alive HTTP connection.
+    Idle,
+    /// Requests a second and latency of keep-alive HTTP.
+    Http,
+    /// Memory of a user with presence, over TCP, WebSocket and BOSH.
+    Memory,
+    /// Logins a second.
+    Logins,
+    /// Latency and processor time of messages.
+    Chat,
+    /// Pings through BOSH.
+    Bosh,
+    /// Everything.
+    All,
+}
+
+/// Options of a comparison.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// What to compare.
+    #[arg(value_enum, default_value = "all")]
+    pub(crate) choice: Choice,
+    /// Users (or idle connections) of the memory comparisons; at most what the server's descriptors allow.
+    #[arg(long)]
+    pub(crate) users: Option<usize>,
+    /// Messages a second of the chat comparison, instead of what keeps two cores about 70 % busy.
+    #[arg(long, value_parser = crate::commands::rate)]
+    pub(crate) rate: Option<f64>,
+    /// Smaller and shorter, for a look: all of it within 10 minutes.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Write docs/benchmarks.md.
+    #[arg(long)]
+    pub(crate) publish: bool,
+    /// The servers, of stock and megaphone; naming one twice shows the noise.
+    #[arg(long, value_delimiter = ',', default_value = "stock,megaphone")]
+    pub(crate) variants: Vec<String>,
+    /// Runs of each variant; 3 unless given, 1 with --quick.
+    #[arg(long)]
+    pub(crate) rounds: Option<usize>,
+    /// Leave ejabberd's listen backlog of 5 instead of 4096.
+    #[arg(long)]
+    pub(crate) stock_backlog: bool,
+    /// Let all Erlang processes collect their garbage before memory is measured. Without it memory is what an
+    /// operator sees.
+    #[arg(long)]
+    pub(crate) collect_garbage: bool,
+    /// Where results go.
+    #[arg(long, default_value = "bench-results")]
+    pub(crate) results: PathBuf,
+}
+
+/// One kind of comparison.
+pub(crate) trait Case {
+    /// The name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What is done and counted, in a sentence or two.
+    fn describe(&self, lab: &Lab<'_>) -> String;
+
+    /// Measures `variant` once.
+    ///
+    /// # Errors
+    /// When no figures could be got at all; failures of single users are part of the trial.
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial>;
+}
+
+/// Runs the comparisons that were asked for, prints and saves them. Says whether there were no errors.
+///
+/// # Errors
+/// When a variant does not exist or is not built, or results can't be saved.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let variants = variants(&options.variants)?;
+    let lab = Lab { options };
+    let outcomes: Vec<CaseOutcome> =
+        cases(options.choice).iter().map(|case| run_case(case.as_ref(), &lab, &variants)).collect();
+    report::print(&outcomes);
+    report::save(&outcomes, options)?;
+    if options.publish {
+        publish::publish(&outcomes)?;
+    }
+    Ok(outcomes.iter().all(CaseOutcome::is_clean))
+}
+
+fn cases(choice: Choice) -> Vec<Box<dyn Case>> {
+    let all: [(Choice, Box<dyn Case>); 6] = [
+        (Choice::Idle, Box::new(idle::Idle)),
+        (Choice::Http, Box::new(http::Http)),
+        (Choice::Memory, Box::new(memory::Memory)),
+        (Choice::Logins, Box::new(logins::Logins)),
+        (Choice::Chat, Box::new(chat::Chat)),
+        (Choice::Bosh, Box::new(bosh::Bosh)),
+    ];
+    all.into_iter()
+        .filter(|(name, _)| choice == Choice::All || choice == *name)
+        .map(|(_, case)| case)
+        .collect()
+}
+
+fn variants(names: &[String]) -> Result<Vec<Variant>> {
+    let mut variants: Vec<Variant> = Vec::new();
+    for name in names {
+        let mut variant = Variant::named(name)?;
+        let same = variants.iter().filter(|other| other.name.starts_with(name.as_str())).count();
+        if same > 0 {
+            variant.name = format!("{name}-{}", same + 1);
+        }
+        variants.push(variant);
+    }
+    Ok(variants)
+}
+
+/// A B A B: what changes on the machine in the meantime touches all variants alike.
+fn run_case(case: &dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome {
+    let rounds = lab.options.rounds.unwrap_or(lab.pick(1, 3)).max(1);
+    let mut trials = Vec::new();
+    for round in 1..=rounds {
+        for variant in variants {
+            eprintln!("{}: {}, round {round} of {rounds}", case.name(), variant.name);
+            let trial = watched(|| case.measure(lab, variant)).unwrap_or_else(|error| Trial::lost(&error));
+            trials.push((variant.name.clone(), trial));
+        }
+    }
+    CaseOutcome {
+        name: case.name().to_owned(),
+        description: case.describe(lab),
+        variants: variants.iter().map(|variant| variant.name.clone()).collect(),
+        trials,
+    }
+}
+
+/// Measures and notes when other programs kept the processors busy meanwhile.
+fn watched(measure: impl FnOnce() -> Result<Trial>) -> Result<Trial> {
+    let watch = Watch::start()?;
+    let mut trial = measure()?;
+    let others = watch.others()?;
+    trial.keep("cores that other programs kept busy", others);
+    if others > DISTURBING {
+        trial.notes.push(format!("disturbed: other programs kept {others:.1} cores busy"));
+    }
+    Ok(trial)
+}

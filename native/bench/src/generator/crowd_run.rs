@@ -1,0 +1,246 @@
+//! Runs XMPP users on as many workers as their connections need, one phase after the other.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::generator::crowd::Crowd;
+use crate::generator::io::Io;
+use crate::generator::orders::{Kind, Members, Order, PATIENCE, PhaseReport, Rate, lanes_each};
+use crate::generator::shared::Shared;
+use crate::generator::{CONNECTIONS_A_WORKER, latency, shares};
+use crate::sys;
+
+/// XMPP users, somewhere between absent and online.
+pub(crate) struct CrowdRun {
+    shared: Arc<Shared>,
+    workers: Vec<Worker>,
+    reports: Receiver<PhaseReport>,
+}
+
+struct Worker {
+    users: usize,
+    orders: Sender<Order>,
+    thread: JoinHandle<Result<()>>,
+}
+
+/// How much longer than a phase's own limit its reports are waited for.
+const SLACK: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_millis(100);
+
+impl CrowdRun {
+    /// Starts the workers for `members`, who are all absent.
+    ///
+    /// # Errors
+    /// When threads can't be started.
+    pub(crate) fn start(members: &Members) -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let (report, reports) = channel();
+        let epoch = Instant::now();
+        let most = CONNECTIONS_A_WORKER / lanes_each(&members.transports);
+        let mut workers = Vec::new();
+        let mut first = members.first;
+        for (number, count) in shares(members.count, most).into_iter().enumerate() {
+            let members = Members { first, count, ..members.clone() };
+            first += count as u32;
+            let (orders, receiver) = channel();
+            let (shared, report) = (Arc::clone(&shared), report.clone());
+            let seed = RandomState::new().hash_one(number);
+            let thread = thread::Builder::new().name(format!("users-{number}")).spawn(move || {
+                sys::own_descriptor_table().context("a descriptor table for a worker")?;
+                let mut io = Io::new(count * lanes_each(&members.transports), number)?;
+                io.run(&mut Crowd::new(members, &shared, receiver, report, epoch, seed))?;
+                Ok(())
+            })?;
+            workers.push(Worker { users: count, orders, thread });
+        }
+        Ok(Self { shared, workers, reports })
+    }
+
+    /// Lets all absent users log in, `ramp` a second and at most `at_once` at a time; `tick` hears how many
+    /// are online. Latency is from the time at which a login was due, or began if the ramp is infinite.
+    ///
+    /// # Errors
+    /// When a worker is gone; users that fail are counted, and no error.
+    pub(crate) fn log_in(&self, ramp: f64, at_once: usize, tick: impl FnMut(u64)) -> Result<PhaseReport> {
+        let limit = self.limit(ramp);
+        let order = |part: f64| Order::LogIn {
+            ramp: ramp * part,
+            at_once: ((at_once as f64 * part) as usize).max(1),
+            limit,
+        };
+        self.phase(order, limit, tick)
+    }
+
+    /// Lets the users who are online send for `long`; `tick` hears how much was answered.
+    ///
+    /// # Errors
+    /// As [`CrowdRun::log_in`].
+    pub(crate) fn traffic(
+        &self,
+        kind: Kind,
+        rate: Rate,
+        long: Duration,
+        body: &str,
+        tick: impl FnMut(u64),
+    ) -> Result<PhaseReport> {
+        let order = |part: f64| {
+            let rate = match rate {
+                Rate::Fixed(rate) => Rate::Fixed(rate * part),
+                Rate::Closed => Rate::Closed,
+            };
+            Order::Traffic { kind, rate, long, body: body.to_owned() }
+        };
+        self.phase(order, long + PATIENCE, tick)
+    }
+
+    /// Lets the users who are online log out, `ramp` a second; `tick` hears how many have.
+    ///
+    /// # Errors
+    /// As [`CrowdRun::log_in`].
+    pub(crate) fn log_out(&self, ramp: f64, tick: impl FnMut(u64)) -> Result<PhaseReport> {
+        let limit = self.limit(ramp);
+        self.phase(|part| Order::LogOut { ramp: ramp * part, limit }, limit, tick)
+    }
+
+    /// Drops all connections and says what failed, by cause.
+    ///
+    /// # Errors
+    /// When a worker failed as a whole.
+    pub(crate) fn finish(self) -> Result<BTreeMap<String, u64>> {
+        for worker in self.workers {
+            drop(worker.orders);
+            worker.thread.join().map_err(|_| anyhow!("a worker panicked"))??;
+        }
+        Ok(self.shared.causes())
+    }
+
+    fn users(&self) -> usize {
+        self.workers.iter().map(|worker| worker.users).sum()
+    }
+
+    /// How long a ramp may take: a server that answers nothing is given up after this.
+    fn limit(&self, ramp: f64) -> Duration {
+        let slowest = ramp.min(100.0);
+        Duration::from_secs_f64(self.users() as f64 / slowest) + 2 * PATIENCE
+    }
+
+    fn phase(
+        &self,
+        order: impl Fn(f64) -> Order,
+        limit: Duration,
+        mut tick: impl FnMut(u64),
+    ) -> Result<PhaseReport> {
+        self.shared.ready.store(0, Relaxed);
+        for worker in &self.workers {
+            let part = worker.users as f64 / self.users().max(1) as f64;
+            // A worker that is gone is found missing below, and says why when it is joined.
+            let _ = worker.orders.send(order(part));
+        }
+        let deadline = Instant::now() + limit + SLACK;
+        let mut sum =
+            PhaseReport { latency: latency::histogram(), done: 0, sent: 0, elapsed: Duration::ZERO };
+        let mut missing = self.workers.len();
+        while missing > 0 {
+            tick(self.shared.ready.load(Relaxed));
+            match self.reports.recv_timeout(TICK) {
+                Ok(report) => {
+                    sum.latency.add(&report.latency).context("adding latencies")?;
+                    sum.done += report.done;
+                    sum.sent += report.sent;
+                    sum.elapsed = sum.elapsed.max(report.elapsed);
+                    missing -= 1;
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(_) => bail!("{missing} workers of the generator do not answer"),
+            }
+        }
+        Ok(sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::client::sasl::Auth;
+    use crate::client::session::Accounts;
+    use crate::client::user::Transport;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+    /// All that a server says at a login. It may say it at once: users do not check that it waits for them.
+    const LOGIN: &[u8] = b"<?xml version='1.0'?><stream:stream id='1'><stream:features><mechanisms>\
+        <mechanism>PLAIN</mechanism></mechanisms></stream:features><success/>\
+        <?xml version='1.0'?><stream:stream id='2'><stream:features><bind/></stream:features>\
+        <iq type='result'><bind><jid>a@b/c</jid></bind></iq><presence from='a@b/c'/>";
+    const USERS: usize = 3;
+
+    /// Logs all users in, and goes away or, if it is `patient`, waits for each to close its stream.
+    fn server(patient: bool) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let mut users: Vec<TcpStream> = (0..USERS).map(|_| listener.accept().unwrap().0).collect();
+            users.iter_mut().for_each(|user| user.write_all(LOGIN).unwrap());
+            if patient {
+                users.iter_mut().for_each(see_off);
+            }
+        });
+        address
+    }
+
+    fn see_off(user: &mut TcpStream) {
+        let mut said = Vec::new();
+        while !said.ends_with(b"</stream:stream>") {
+            let mut byte = [0];
+            user.read_exact(&mut byte).unwrap();
+            said.push(byte[0]);
+        }
+        user.write_all(b"</stream:stream>").unwrap();
+    }
+
+    fn members(server: SocketAddr) -> Members {
+        Members {
+            first: 0,
+            count: USERS,
+            transports: vec![Transport::Tcp],
+            accounts: Accounts {
+                domain: "b".to_owned(),
+                auth: Auth::Plain,
+                prefix: "user".to_owned(),
+                password: "secret".to_owned(),
+            },
+            c2s: server,
+            http: server,
+        }
+    }
+
+    #[test]
+    fn all_users_log_in_and_out() {
+        let run = CrowdRun::start(&members(server(true))).unwrap();
+        let online = run.log_in(f64::INFINITY, USERS, |_| ()).unwrap();
+        let left = run.log_out(f64::INFINITY, |_| ()).unwrap();
+        assert_eq!((online.done, left.done), (USERS as u64, USERS as u64));
+        assert!(run.finish().unwrap().is_empty());
+    }
+
+    #[test]
+    fn users_of_a_server_that_goes_away_are_counted() {
+        let run = CrowdRun::start(&members(server(false))).unwrap();
+        run.log_in(f64::INFINITY, USERS, |_| ()).unwrap();
+        let hour = Duration::from_secs(3600);
+        let report = run.traffic(Kind::Ping, Rate::Fixed(10.0), hour, "", |_| ()).unwrap();
+        assert_eq!(report.done, 0);
+        let causes = run.finish().unwrap();
+        let lost: u64 = causes.iter().filter(|(cause, _)| cause.starts_with("tcp ")).map(|c| c.1).sum();
+        assert_eq!(lost, USERS as u64, "{causes:?}");
+        assert!(causes.contains_key("traffic: not begun in time"), "{causes:?}");
+    }
+}

@@ -1,0 +1,236 @@
+//! A server under test: an ejabberd of its own in a fresh directory, started, asked and ended by pid.
+
+pub(crate) mod variant;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::server::variant::Variant;
+
+const CONTROL: &str = include_str!("control.erl");
+const CONFIG: &str = include_str!("ejabberd.yml");
+const ANSWER_MARK: &str = "@bench ";
+/// Servers started so far: each has a directory and logs of its own.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// The vhost with registered accounts.
+pub(crate) const HOST: &str = "localhost";
+/// The password of all registered accounts.
+pub(crate) const PASSWORD: &str = "secret";
+/// Accounts are called this, followed by their number.
+pub(crate) const ACCOUNT_PREFIX: &str = "user";
+
+/// What a server is started with, besides the variant.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// Users that it has to hold; sizes the tables of processes and ports.
+    pub(crate) users: usize,
+    /// The listen backlog of both listeners, unless it is to be ejabberd's own of 5.
+    pub(crate) backlog: u32,
+    /// Where fresh directories are made.
+    pub(crate) state_root: PathBuf,
+}
+
+/// A running ejabberd. Dropping it ends it.
+pub(crate) struct Server {
+    child: Child,
+    questions: ChildStdin,
+    answers: Receiver<String>,
+    directory: PathBuf,
+    /// Where ejabberd_c2s or its counterpart listens.
+    pub(crate) c2s: SocketAddr,
+    /// Where HTTP, BOSH and WebSocket are served.
+    pub(crate) http: SocketAddr,
+}
+
+impl Server {
+    /// Starts `variant` and waits until both listeners accept.
+    ///
+    /// # Errors
+    /// When ejabberd is not installed, is missing parts of the variant, or does not come up within 60 s; the
+    /// error names its log.
+    pub(crate) fn start(variant: &Variant, setup: &Setup) -> Result<Self> {
+        let directory = fresh_directory(&setup.state_root, &variant.name)?;
+        let [c2s, http] = free_ports()?;
+        let config = CONFIG
+            .replace("{c2s_port}", &c2s.port().to_string())
+            .replace("{http_port}", &http.port().to_string())
+            .replace("{c2s_module}", variant.c2s_module)
+            .replace("{http_module}", variant.http_module)
+            .replace("{backlog}", &setup.backlog.to_string());
+        fs::write(directory.join("ejabberd.yml"), config)?;
+        compile_control(&directory)?;
+        let mut child = command(variant, setup, &directory)?
+            .spawn()
+            .context("starting `erl`; Debian has it in the package ejabberd")?;
+        let (questions, output) = match (child.stdin.take(), child.stdout.take()) {
+            (Some(stdin), Some(stdout)) => (stdin, stdout),
+            _ => bail!("the node has no stdin or stdout"),
+        };
+        let answers = read_answers(output, File::create(directory.join("console.log"))?);
+        let server = Self { child, questions, answers, directory, c2s, http };
+        server.wait_until_ready(variant)?;
+        Ok(server)
+    }
+
+    /// The pid of the Erlang VM.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the node one of the questions of control.erl.
+    ///
+    /// # Errors
+    /// When the node is gone or does not answer within `limit`.
+    pub(crate) fn ask(&mut self, question: &str, limit: Duration) -> Result<Value> {
+        writeln!(self.questions, "{question}").with_context(|| format!("asking the node for {question}"))?;
+        self.questions.flush()?;
+        let answer = self.answers.recv_timeout(limit).map_err(|error| match error {
+            RecvTimeoutError::Timeout => anyhow::anyhow!("no answer from the node within {limit:?}"),
+            RecvTimeoutError::Disconnected => anyhow::anyhow!("the node is gone"),
+        })?;
+        serde_json::from_str(&answer).with_context(|| format!("the node's answer {answer:?}"))
+    }
+
+    /// Registers accounts `user{0}` to `user{count - 1}`.
+    ///
+    /// # Errors
+    /// When the node is gone, or some could not be registered.
+    pub(crate) fn register(&mut self, count: usize) -> Result<()> {
+        let question = format!("register {HOST} {ACCOUNT_PREFIX} 0 {} {PASSWORD}", count.saturating_sub(1));
+        let answer = self.ask(&question, Duration::from_secs(60 + count as u64 / 100))?;
+        let registered = answer["registered"].as_u64().unwrap_or(0);
+        if registered != count as u64 {
+            bail!("only {registered} of {count} accounts could be registered");
+        }
+        Ok(())
+    }
+
+    fn wait_until_ready(&self, variant: &Variant) -> Result<()> {
+        let log = self.directory.join("console.log");
+        match self.answers.recv_timeout(START_LIMIT) {
+            Ok(answer) if answer.contains("true") => {}
+            _ => bail!("{} did not start; see {}", variant.name, log.display()),
+        }
+        let deadline = Instant::now() + START_LIMIT;
+        for address in [self.c2s, self.http] {
+            while let Err(error) = TcpStream::connect(address) {
+                if Instant::now() > deadline {
+                    bail!("{} does not listen on {address} ({error}); see {}", variant.name, log.display());
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) -> std::io::Result<()> {
+        self.child.kill()?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the node does not end"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.keep_logs()?;
+        fs::remove_dir_all(&self.directory)
+    }
+
+    /// What the node logged stays beside its directory: errors in a report are looked up there.
+    fn keep_logs(&self) -> std::io::Result<()> {
+        for (log, suffix) in [("ejabberd.log", "log"), ("console.log", "console.log")] {
+            match fs::rename(self.directory.join(log), self.directory.with_extension(suffix)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("stopping the node (pid {}): {error}", self.child.id());
+        }
+    }
+}
+
+fn fresh_directory(root: &Path, variant: &str) -> Result<PathBuf> {
+    fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
+    let root = root.canonicalize()?;
+    let number = STARTED.fetch_add(1, Relaxed);
+    let directory = root.join(format!("{variant}-{}-{number}", std::process::id()));
+    fs::create_dir(&directory).with_context(|| format!("making {}", directory.display()))?;
+    Ok(directory)
+}
+
+/// Two loopback ports that were free a moment ago.
+fn free_ports() -> Result<[SocketAddr; 2]> {
+    let first = TcpListener::bind("127.0.0.1:0")?;
+    let second = TcpListener::bind("127.0.0.1:0")?;
+    Ok([first.local_addr()?, second.local_addr()?])
+}
+
+/// Compiled outside the node, so that the compiler is not part of what is measured.
+fn compile_control(directory: &Path) -> Result<()> {
+    let source = directory.join("megaphone_bench_control.erl");
+    fs::write(&source, CONTROL)?;
+    let output =
+        Command::new("erlc").arg("-o").arg(directory).arg(&source).output().context("running erlc")?;
+    if !output.status.success() {
+        bail!("erlc: {}", String::from_utf8_lossy(&output.stdout));
+    }
+    Ok(())
+}
+
+fn command(variant: &Variant, setup: &Setup, directory: &Path) -> Result<Command> {
+    let mut command = Command::new("erl");
+    command.arg("-noshell").arg("-pa").arg(directory).arg(variant::ejabberd_ebin()?);
+    command.args(&variant.code_path);
+    let processes = (setup.users * 4).max(262_144).to_string();
+    let ports = (setup.users * 2).max(65_536).to_string();
+    command.args(["+K", "true", "+P", &processes, "+Q", &ports]);
+    command.args(["-mnesia", "dir"]).arg(format!("\"{}\"", directory.join("mnesia").display()));
+    command.args(["-s", "ejabberd", "-s", "megaphone_bench_control"]);
+    command
+        .env("ERL_LIBS", variant::DEBIAN_LIBRARIES)
+        .env("EJABBERD_CONFIG_PATH", directory.join("ejabberd.yml"))
+        .env("EJABBERD_LOG_PATH", directory.join("ejabberd.log"))
+        .env("ERL_CRASH_DUMP", directory.join("erl_crash.dump"))
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(File::create(directory.join("stderr.log"))?);
+    Ok(command)
+}
+
+/// A thread passes answers on and keeps the rest in `log`; it ends with the node.
+fn read_answers(output: impl Read + Send + 'static, mut log: File) -> Receiver<String> {
+    let (sender, answers) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let result = match line.strip_prefix(ANSWER_MARK) {
+                Some(answer) => sender.send(answer.to_owned()).map_err(|_| ()),
+                None => writeln!(log, "{line}").map_err(|_| ()),
+            };
+            if result.is_err() {
+                return;
+            }
+        }
+    });
+    answers
+}

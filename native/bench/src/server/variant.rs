@@ -1,0 +1,94 @@
+//! What is compared: stock ejabberd and ejabberd with Megaphone, which differ in the names of the listeners'
+//! modules and in the code path.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+/// Where Debian's Erlang libraries are.
+pub(crate) const DEBIAN_LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
+const MEGAPHONE: &str = "_build/default/lib/megaphone";
+
+/// A server to measure.
+#[derive(Debug, Clone)]
+pub(crate) struct Variant {
+    /// The name in reports.
+    pub(crate) name: String,
+    /// The `module` of the XMPP listener.
+    pub(crate) c2s_module: &'static str,
+    /// The `module` of the HTTP listener.
+    pub(crate) http_module: &'static str,
+    /// Directories of compiled code besides ejabberd's own.
+    pub(crate) code_path: Vec<PathBuf>,
+}
+
+impl Variant {
+    /// The variant called `name`, `stock` or `megaphone`.
+    ///
+    /// # Errors
+    /// When there is no such variant, or Megaphone is not built; the error says how to build it.
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        match name {
+            "stock" => Ok(Self {
+                name: name.to_owned(),
+                c2s_module: "ejabberd_c2s",
+                http_module: "ejabberd_http",
+                code_path: Vec::new(),
+            }),
+            "megaphone" => megaphone(Path::new(MEGAPHONE)),
+            other => bail!("no variant is called {other}; there are stock and megaphone"),
+        }
+    }
+}
+
+fn megaphone(library: &Path) -> Result<Variant> {
+    let ebin = library.join("ebin");
+    let has = |module: &str| ebin.join(format!("{module}.beam")).exists();
+    let has_nif = fs::read_dir(library.join("priv"))
+        .is_ok_and(|files| files.flatten().any(|file| file.path().extension().is_some_and(|e| e == "so")));
+    if !has("megaphone_http") || !has_nif {
+        bail!(
+            "Megaphone is not built: {} lacks its modules or its NIF; run `rebar3 compile`",
+            library.display()
+        );
+    }
+    Ok(Variant {
+        name: "megaphone".to_owned(),
+        // A build without native XMPP still has its HTTP listener to compare.
+        c2s_module: if has("megaphone_c2s") { "megaphone_c2s" } else { "ejabberd_c2s" },
+        http_module: "megaphone_http",
+        code_path: vec![std::path::absolute(ebin)?],
+    })
+}
+
+/// Where ejabberd's own modules are.
+///
+/// # Errors
+/// When no ejabberd is installed.
+pub(crate) fn ejabberd_ebin() -> Result<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(DEBIAN_LIBRARIES)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("ejabberd-"))
+        })
+        .map(|path| path.join("ebin"))
+        .filter(|ebin| ebin.join("ejabberd.app").exists())
+        .collect();
+    found.sort();
+    found
+        .into_iter()
+        .next()
+        .ok_or_else(|| anyhow::anyhow!("no ejabberd under {DEBIAN_LIBRARIES}: apt install ejabberd"))
+}
+
+/// The version in ejabberd.app.
+///
+/// # Errors
+/// As [`ejabberd_ebin`], or when the file says none.
+pub(crate) fn ejabberd_version() -> Result<String> {
+    let app = fs::read_to_string(ejabberd_ebin()?.join("ejabberd.app"))?;
+    let version = app.split("{vsn,").nth(1).and_then(|rest| rest.split('"').nth(1));
+    version.map(str::to_owned).ok_or_else(|| anyhow::anyhow!("ejabberd.app has no version"))
+}

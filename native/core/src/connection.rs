@@ -1,0 +1,591 @@
+//! One connection: what was received, what is to be sent, who has it, and what happens next.
+//!
+//! Everything here runs with the connection locked, on its reactor thread or on the thread of a caller. Only
+//! the reactor reads from the source. A method that changes the state ends in [`Fate`], which says what the
+//! one who holds the lock has to do.
+
+use crate::Error;
+use crate::clock::Tick;
+use crate::host::{Event, Host, Sink};
+use crate::id::Conn;
+use crate::listener::Listener;
+use crate::options::{Active, SocketOptions};
+use crate::outbound::Outbound;
+use crate::source::Source;
+use crate::stats::{ConnectionInfo, Traffic};
+use crate::system::System;
+use bytes::BytesMut;
+use megaphone_proto::http::{CONTINUE, Progress, RequestError, Requests};
+use megaphone_proto::packet::Packet;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod raw;
+mod read;
+mod setting;
+mod write;
+
+/// How long a peer may take to close its side after we closed ours, before unread bytes make us reset.
+const LINGER: Duration = Duration::from_secs(2);
+/// Bytes that a peer may still send meanwhile.
+const LINGER_BYTES: usize = 1024 * 1024;
+/// How long output may take to leave once its owner is gone.
+const DRAIN: Duration = Duration::from_secs(30);
+/// Reads at a turn; then other connections have theirs.
+const READS_A_TURN: usize = 16;
+
+/// What a read gives.
+pub enum Received<'a> {
+    /// Raw bytes.
+    Bytes(&'a [u8]),
+    /// A packet, in a packet mode.
+    Packet(&'a Packet<'a>),
+}
+
+/// How a read ended.
+#[derive(Debug)]
+pub enum ReadOutcome<R> {
+    /// What the caller made of the data.
+    Data(R),
+    /// Nothing there: the caller's waiter is registered.
+    Wait {
+        /// At a request boundary: park after waiting so long.
+        park_after: Option<Duration>,
+    },
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// All was taken.
+    Done,
+    /// Nothing was taken: too much is queued. The caller's waiter is registered.
+    Wait,
+}
+
+/// What to do about a `sendfile`.
+#[derive(Debug)]
+pub enum SendfileOutcome {
+    /// Send to this descriptor, not holding anything.
+    Go(OwnedFd),
+    /// The caller's waiter is registered.
+    Wait,
+}
+
+/// What becomes of a connection after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Fate {
+    Keep,
+    /// The reactor should look at it (again): it may have to read, to set a timer, to discard.
+    Look,
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Request mode, no handler.
+    Waiting(Stage),
+    /// The starter was told.
+    Starting,
+    /// Somebody has it.
+    Running,
+    /// For an `accept`.
+    Queued,
+    /// Given up by its owner: output leaves, then it closes.
+    Draining { lingers: bool },
+    /// Our side is closed; what the peer sends is discarded until it closes too.
+    Lingering { discarded: usize },
+}
+
+/// Which deadline runs while there is no handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    New,
+    Idle,
+    Head,
+    Body,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Flags {
+    /// The kernel may have bytes: told by an edge, true until a read says otherwise.
+    readable: bool,
+    /// The peer closed its side: a short read is not the last one.
+    hung_up: bool,
+    /// The source has ended.
+    ended: bool,
+    /// Our side was or will be closed.
+    write_shut: bool,
+    /// It is to be closed when the queue is empty.
+    shut_after_flush: bool,
+    /// The reactor has been told to look.
+    noticed: bool,
+}
+
+/// A connection's record. Its size is what a parked connection costs.
+pub(crate) struct Connection<H: Host> {
+    source: Source,
+    listener: Arc<Listener<H>>,
+    /// Some in request mode.
+    requests: Option<Requests>,
+    /// Received and not delivered. Nothing is allocated while it is empty.
+    inbound: BytesMut,
+    outbound: Outbound,
+    /// Exists while somebody has the connection.
+    attached: Option<Box<Attached<H>>>,
+    traffic: Traffic,
+    /// 0: none.
+    deadline: Tick,
+    /// When the wheel will look. 0: not at all.
+    timer_at: Tick,
+    phase: Phase,
+    flags: Flags,
+    /// How the source ended, unless in good order.
+    fault: Option<Errno>,
+}
+
+struct Attached<H: Host> {
+    owner: H::Process,
+    options: SocketOptions,
+    reader: Option<Reader<H>>,
+    writers: Vec<(H::Process, H::Waiter)>,
+    monitors: Vec<(u64, H::Waiter)>,
+    /// Packet mode `http`: header fields come next.
+    in_headers: bool,
+}
+
+struct Reader<H: Host> {
+    process: H::Process,
+    waiter: H::Waiter,
+    /// Bytes that it needs; 0 is any.
+    wants: usize,
+    /// It waits for a next request.
+    at_boundary: bool,
+}
+
+/// What a step needs to know of its surroundings.
+pub(crate) struct Cx<'a, H: Host> {
+    pub(crate) system: &'a System<H>,
+    /// The connection's name; changes when its handler is detached.
+    pub(crate) conn: Conn,
+    pub(crate) sink: &'a mut dyn Sink<H>,
+}
+
+impl<H: Host> Connection<H> {
+    pub(crate) fn new(source: Source, listener: Arc<Listener<H>>) -> Self {
+        use crate::Mode;
+        let phase = match listener.config.mode {
+            Mode::Http => Phase::Waiting(Stage::New),
+            Mode::Raw => Phase::Starting,
+            Mode::Accept => Phase::Queued,
+        };
+        Self {
+            source,
+            requests: (listener.config.mode == Mode::Http).then(Requests::new),
+            listener,
+            inbound: BytesMut::new(),
+            outbound: Outbound::default(),
+            attached: None,
+            traffic: Traffic::default(),
+            deadline: 0,
+            timer_at: 0,
+            phase,
+            flags: Flags::default(),
+            fault: None,
+        }
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(crate) fn listener(&self) -> &Arc<Listener<H>> {
+        &self.listener
+    }
+
+    pub(crate) fn owner(&self) -> Option<H::Process> {
+        self.attached.as_ref().map(|attached| attached.owner)
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.outbound.len()
+    }
+
+    /// True once for any number of calls, until the reactor has looked.
+    pub(crate) fn notice(&mut self) -> bool {
+        !std::mem::replace(&mut self.flags.noticed, true)
+    }
+
+    pub(crate) fn info(&self) -> ConnectionInfo<H::Process> {
+        ConnectionInfo {
+            listener: self.listener.id,
+            phase: match self.phase {
+                Phase::Waiting(Stage::New | Stage::Idle) => "parked",
+                Phase::Waiting(Stage::Head | Stage::Body) => "reading",
+                Phase::Starting => "starting",
+                Phase::Running => "running",
+                Phase::Queued => "queued",
+                Phase::Draining { .. } => "draining",
+                Phase::Lingering { .. } => "lingering",
+            },
+            owner: self.owner(),
+            is_http: self.requests.is_some(),
+            inbound: self.inbound.len(),
+            outbound: self.outbound.len(),
+            traffic: self.traffic,
+        }
+    }
+
+    /// The first step of a new connection, on its reactor's or the acceptor's thread.
+    pub(crate) fn begin(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        match self.phase {
+            Phase::Waiting(_) => self.settle(cx),
+            Phase::Starting => self.start(cx),
+            _ => Fate::Keep,
+        }
+    }
+
+    /// The reactor's step: the source may be readable or writable, or somebody asked for a look.
+    pub(crate) fn serve(&mut self, cx: &mut Cx<'_, H>, ready: Readiness, buf: &mut [u8]) -> Fate {
+        self.flags.noticed = false;
+        self.flags.readable |= ready.readable;
+        self.flags.hung_up |= ready.hung_up;
+        if ready.writable && self.flush(cx) == Fate::Gone {
+            return Fate::Gone;
+        }
+        for turn in 0..READS_A_TURN {
+            if !self.flags.readable || !self.wants_input() {
+                // A write may have found the end of the source: whoever reads has to learn of it.
+                return if turn == 0 || self.fault.is_some() { self.settle(cx) } else { Fate::Keep };
+            }
+            self.read_source(buf);
+            if self.settle(cx) == Fate::Gone {
+                return Fate::Gone;
+            }
+        }
+        Fate::Look
+    }
+
+    /// Bytes are read ahead of the one who wants them, up to the high watermark.
+    fn wants_input(&self) -> bool {
+        if self.flags.ended {
+            return false;
+        }
+        match self.phase {
+            Phase::Waiting(_) | Phase::Lingering { .. } => true,
+            Phase::Starting | Phase::Queued => {
+                self.inbound.len() < self.listener.config.options.recv_high_watermark
+            }
+            Phase::Running => {
+                let Some(attached) = &self.attached else { return false };
+                match &attached.reader {
+                    // A request that is being collected has bounds of its own, as without a handler.
+                    Some(reader) if reader.at_boundary => true,
+                    reader => {
+                        let wanted = reader.as_ref().map_or(0, |reader| reader.wants);
+                        self.inbound.len() < attached.options.recv_high_watermark.max(wanted)
+                    }
+                }
+            }
+            Phase::Draining { .. } => false,
+        }
+    }
+
+    /// The reactor should read: bytes were left in the kernel and now there is room.
+    fn should_read(&self) -> bool {
+        self.flags.readable && self.wants_input()
+    }
+
+    fn read_source(&mut self, buf: &mut [u8]) {
+        match self.source.read(buf) {
+            Ok(0) => self.flags.ended = true,
+            Ok(n) => {
+                // A stream socket that gave less than it could has nothing more, unless its end follows.
+                self.flags.readable = n == buf.len() || self.flags.hung_up;
+                self.traffic.count_read(n);
+                if let Phase::Lingering { discarded } = &mut self.phase {
+                    *discarded += n;
+                } else {
+                    self.inbound.extend_from_slice(&buf[..n]);
+                }
+            }
+            Err(Errno::AGAIN) => self.flags.readable = false,
+            Err(errno) => self.fail(errno),
+        }
+    }
+
+    /// The source broke: nothing more comes, nothing more goes.
+    fn fail(&mut self, errno: Errno) {
+        self.fault.get_or_insert(errno);
+        self.flags.ended = true;
+        self.flags.write_shut = true;
+        self.outbound = Outbound::default();
+    }
+
+    /// Does what the bytes at hand allow.
+    fn settle(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        match self.phase {
+            Phase::Waiting(_) => self.settle_waiting(cx),
+            Phase::Running if self.requests.is_some() => self.settle_reader(cx),
+            Phase::Running => self.settle_raw(cx),
+            Phase::Lingering { discarded } if self.flags.ended || discarded > LINGER_BYTES => Fate::Gone,
+            _ => Fate::Keep,
+        }
+    }
+
+    fn settle_waiting(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        let stage = match self.advance() {
+            Some(Progress::Ready) => return self.start(cx),
+            Some(Progress::Refused(error)) => return self.refuse(cx, error),
+            None => return Fate::Gone,
+            Some(_) if self.flags.ended => return Fate::Gone,
+            Some(Progress::Idle) => Stage::Idle,
+            Some(Progress::Head) => Stage::Head,
+            Some(Progress::Body { send_continue }) => {
+                if send_continue {
+                    self.write_own(CONTINUE);
+                }
+                Stage::Body
+            }
+        };
+        if self.phase != Phase::Waiting(stage) {
+            self.phase = Phase::Waiting(stage);
+            let config = &self.listener.config;
+            self.deadline = cx.system.deadline(match stage {
+                Stage::New | Stage::Idle => config.idle_timeout,
+                Stage::Head => config.head_timeout,
+                Stage::Body => config.body_timeout,
+            });
+        }
+        Fate::Keep
+    }
+
+    /// Where the sequence of requests stands. None outside of request mode.
+    fn advance(&mut self) -> Option<Progress> {
+        let progress = self.requests.as_mut()?.advance(&mut self.inbound, &self.listener.config.limits);
+        self.release_inbound();
+        Some(progress)
+    }
+
+    fn release_inbound(&mut self) {
+        if self.inbound.is_empty() && self.inbound.capacity() > 0 {
+            self.inbound = BytesMut::new();
+        }
+    }
+
+    /// Asks for a handler.
+    fn start(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        self.phase = Phase::Starting;
+        self.deadline = cx.system.deadline(self.listener.config.start_timeout);
+        // Without a starter the deadline ends it, and the log is told.
+        if let Some(to) = *self.listener.starter.read() {
+            cx.sink.emit(Event::Start { to, listener: self.listener.id, conn: cx.conn });
+        }
+        Fate::Keep
+    }
+
+    /// Answers bad input and closes.
+    fn refuse(&mut self, cx: &mut Cx<'_, H>, error: RequestError) -> Fate {
+        self.detach(cx);
+        self.write_own(error.response());
+        self.begin_close(cx, true)
+    }
+
+    /// Output of ours, which no sender waits for.
+    fn write_own(&mut self, bytes: &[u8]) {
+        match self.outbound.write(&self.source, bytes) {
+            Ok(written) => self.traffic.sent += written as u64,
+            Err(errno) => self.fail(errno),
+        }
+    }
+
+    /// `process` has the connection from here on. False when it has ended already.
+    pub(crate) fn attach(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> bool {
+        if !cx.sink.watch(process, cx.conn) {
+            return false;
+        }
+        self.attached = Some(Box::new(Attached {
+            owner: process,
+            options: self.listener.config.options,
+            reader: None,
+            writers: Vec::new(),
+            monitors: Vec::new(),
+            in_headers: false,
+        }));
+        self.phase = Phase::Running;
+        self.deadline = 0;
+        true
+    }
+
+    /// The first one who does something with a started connection has it; the starter's word may be slower.
+    fn claim(&mut self, cx: &mut Cx<'_, H>, process: H::Process) {
+        if self.phase == Phase::Starting {
+            // A process that does something is alive; were it not, its operation would find nobody attached.
+            self.attach(cx, process);
+        }
+    }
+
+    /// Somebody was started to have the connection.
+    pub(crate) fn handler_started(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
+        if self.phase != Phase::Starting || self.attach(cx, process) {
+            return Fate::Keep;
+        }
+        self.begin_close(cx, false)
+    }
+
+    /// Hands a queued connection to `process`.
+    pub(crate) fn accepted_by(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> bool {
+        self.phase == Phase::Queued && self.attach(cx, process)
+    }
+
+    /// Takes the connection from whoever has it: who waits is woken, what it knows the connection by is
+    /// stale.
+    fn detach(&mut self, cx: &mut Cx<'_, H>) {
+        let Some(attached) = self.attached.take() else { return };
+        cx.sink.unwatch(attached.owner, cx.conn);
+        cx.conn = cx.conn.next_generation();
+        let readers = attached.reader.map(|reader| reader.waiter);
+        let monitors = attached.monitors.into_iter().map(|(_, waiter)| waiter);
+        let writers = attached.writers.into_iter().map(|(_, waiter)| waiter);
+        for waiter in readers.into_iter().chain(writers).chain(monitors) {
+            cx.sink.emit(Event::Wake(waiter));
+        }
+    }
+
+    /// A handler at a request boundary waited in vain: the connection goes on without it. False when there
+    /// is something for it after all.
+    pub(crate) fn park(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Result<(bool, Fate), Error> {
+        let (Some(attached), Some(requests)) = (&self.attached, &self.requests) else {
+            return Err(Error::Closed);
+        };
+        let is_for_another = attached.reader.as_ref().is_some_and(|reader| reader.process != process);
+        if is_for_another || requests.remaining() > 0 {
+            return Ok((false, Fate::Keep));
+        }
+        if matches!(self.advance(), Some(Progress::Ready | Progress::Refused(_))) {
+            return Ok((false, Fate::Keep));
+        }
+        // The wake-up of its own wait would come late.
+        self.cancel_wait(process);
+        self.detach(cx);
+        self.phase = Phase::Waiting(Stage::New);
+        Ok((true, self.settle(cx)))
+    }
+
+    /// The owner is done: what is queued is sent, then the connection closes.
+    pub(crate) fn close(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        let is_unread = !self.inbound.is_empty()
+            || self.requests.as_ref().is_some_and(|requests| requests.remaining() > 0)
+            || self.flags.readable;
+        self.detach(cx);
+        self.begin_close(cx, is_unread)
+    }
+
+    /// `lingers`: closing with unread input would reset the connection and destroy what was sent last.
+    fn begin_close(&mut self, cx: &mut Cx<'_, H>, lingers: bool) -> Fate {
+        self.detach(cx);
+        self.inbound = BytesMut::new();
+        self.phase = Phase::Draining { lingers };
+        self.deadline = cx.system.deadline(DRAIN);
+        self.finish_drain(cx)
+    }
+
+    fn finish_drain(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        let Phase::Draining { lingers } = self.phase else { return Fate::Keep };
+        if !self.outbound.is_empty() {
+            return Fate::Look;
+        }
+        if !lingers || self.flags.ended || self.source.shutdown(Shutdown::Write).is_err() {
+            return Fate::Gone;
+        }
+        self.phase = Phase::Lingering { discarded: 0 };
+        self.deadline = cx.system.deadline(LINGER);
+        // Whatever came in before is to be discarded, edge or not.
+        self.flags.readable = true;
+        Fate::Look
+    }
+
+    /// The owner died.
+    pub(crate) fn owner_down(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
+        if self.owner() == Some(process) { self.close(cx) } else { Fate::Keep }
+    }
+
+    /// The last step of a connection: nobody is left waiting.
+    pub(crate) fn vanish(&mut self, cx: &mut Cx<'_, H>) {
+        self.detach(cx);
+    }
+
+    /// Closes at once, whoever has it. The owner in active mode is told.
+    pub(crate) fn abort(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        if let Some(attached) = &self.attached
+            && attached.options.active != Active::Off
+        {
+            cx.sink.emit(Event::Closed { to: attached.owner, conn: cx.conn, error: None });
+        }
+        self.detach(cx);
+        Fate::Gone
+    }
+
+    /// The wheel looked at `tick`. Returns whether the deadline is over.
+    pub(crate) fn timer_fired(&mut self, tick: Tick) -> bool {
+        if self.timer_at != tick {
+            return false; // an entry that a nearer one replaced
+        }
+        self.timer_at = 0;
+        self.deadline != 0 && self.deadline <= tick
+    }
+
+    /// When the wheel should look, if it should and does not.
+    pub(crate) fn timer_wanted(&self) -> Option<Tick> {
+        let is_late = self.timer_at == 0 || self.deadline < self.timer_at;
+        (self.deadline != 0 && is_late).then_some(self.deadline)
+    }
+
+    pub(crate) fn timer_set(&mut self, at: Tick) {
+        self.timer_at = at;
+    }
+
+    /// The deadline is over.
+    pub(crate) fn timed_out(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        self.deadline = 0;
+        match self.phase {
+            Phase::Waiting(Stage::Head) => self.refuse(cx, RequestError::HeadTimeout),
+            Phase::Waiting(Stage::Body) => self.refuse(cx, RequestError::BodyTimeout),
+            Phase::Starting => {
+                cx.system.notices().start_timeout(cx.sink, self.listener.id);
+                Fate::Gone
+            }
+            Phase::Running => Fate::Keep,
+            _ => Fate::Gone,
+        }
+    }
+
+    fn options(&self) -> &SocketOptions {
+        self.attached.as_ref().map_or(&self.listener.config.options, |attached| &attached.options)
+    }
+
+    /// The end of the input, as the one who reads is told.
+    fn end(&self) -> Error {
+        match self.fault {
+            Some(Errno::CONNRESET) if self.options().show_econnreset => Error::Os(Errno::CONNRESET),
+            Some(errno) if errno != Errno::CONNRESET && errno != Errno::PIPE => Error::Os(errno),
+            _ => Error::Closed,
+        }
+    }
+}
+
+/// What the kernel said of a source.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Readiness {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    pub(crate) hung_up: bool,
+}

@@ -1,0 +1,115 @@
+//! What the core asks of the program that it is part of.
+
+use crate::Conn;
+use crate::id::ListenerId;
+use crate::options::Delivery;
+use crate::packet::Packet;
+use rustix::io::Errno;
+use std::fmt::Debug;
+
+/// Whoever owns connections: Erlang processes in the NIF.
+pub trait Host: Send + Sync + Sized + 'static {
+    /// One that can own a connection and receive events.
+    type Process: Copy + Eq + Send + Sync + Debug;
+    /// A wake-up that was prepared by the one who waits; used once, or dropped.
+    type Waiter: Send;
+
+    /// Is it still there? For one who waits and was not watched.
+    fn is_alive(&self, process: Self::Process) -> bool;
+
+    /// Where a reactor thread sends its events. Called once a thread.
+    fn thread_sink(&self) -> Box<dyn Sink<Self>>;
+}
+
+/// The way to the host's processes. It depends on the thread, so every operation that may need it is given
+/// it. Its methods are called with a connection locked: they must not call back into the system.
+pub trait Sink<H: Host> {
+    /// Sends one event.
+    fn emit(&mut self, event: Event<'_, H>);
+
+    /// From now on `System::owner_down` is called when `process` ends. False when it has ended already.
+    fn watch(&mut self, process: H::Process, conn: Conn) -> bool;
+
+    /// Takes that back.
+    fn unwatch(&mut self, process: H::Process, conn: Conn);
+}
+
+/// Something that somebody is to be told.
+pub enum Event<'a, H: Host> {
+    /// What was waited for may have come: ask again.
+    Wake(H::Waiter),
+    /// A connection of this listener wants its handler.
+    Start {
+        /// Who starts handlers.
+        to: H::Process,
+        /// Who accepted it.
+        listener: ListenerId,
+        /// Which one.
+        conn: Conn,
+    },
+    /// Active mode: a packet.
+    Data {
+        /// The owner.
+        to: H::Process,
+        /// Whose data it is.
+        conn: Conn,
+        /// The packet.
+        packet: &'a Packet<'a>,
+        /// How the owner wants it.
+        delivery: Delivery,
+    },
+    /// Active mode: no more packets until the owner asks for them.
+    Passive {
+        /// The owner.
+        to: H::Process,
+        /// The connection.
+        conn: Conn,
+    },
+    /// Active mode: the connection is no more. The last event to its owner.
+    Closed {
+        /// The owner.
+        to: H::Process,
+        /// The connection.
+        conn: Conn,
+        /// Why, unless the peer closed it.
+        error: Option<Errno>,
+    },
+    /// For the log.
+    Notice(Notice),
+}
+
+/// Something that the operator should know. Each kind is told at most once a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// No more connections are accepted until some are closed.
+    AcceptPaused {
+        /// Where.
+        listener: ListenerId,
+        /// Connections now.
+        connections: usize,
+        /// The descriptors' end, or none when it is the bound `max_connections`.
+        error: Option<Errno>,
+    },
+    /// Accepting goes on.
+    AcceptResumed {
+        /// Where.
+        listener: ListenerId,
+    },
+    /// `accept(2)` failed in a way that trying again may mend.
+    AcceptFailed {
+        /// Where.
+        listener: ListenerId,
+        /// How.
+        error: Errno,
+    },
+    /// A bug: serving this connection panicked; it was closed, and the thread goes on.
+    Panicked {
+        /// The connection; none when it happened between connections.
+        conn: Option<Conn>,
+    },
+    /// No handler took the connection in time; it was closed.
+    StartTimeout {
+        /// Where.
+        listener: ListenerId,
+    },
+}

@@ -1,0 +1,135 @@
+//! Listening sockets, and what their connections have in common.
+
+use crate::host::Host;
+use crate::id::{Conn, ListenerId};
+use crate::options::SocketOptions;
+use megaphone_proto::http::Limits;
+use parking_lot::{Mutex, RwLock};
+use rustix::fd::OwnedFd;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What becomes of an accepted connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A handler starts at once and gets bytes.
+    Raw,
+    /// A handler starts when a request is complete, and gets one request at a time.
+    Http,
+    /// It waits for somebody to accept it.
+    Accept,
+}
+
+/// How the connections of one listener are treated.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// What becomes of an accepted connection.
+    pub mode: Mode,
+    /// Backlog of the listening socket. Default 4096; the kernel's `somaxconn` is above it.
+    pub backlog: i32,
+    /// Bounds on one request.
+    pub limits: Limits,
+    /// From the first byte of a head to its last, not restarted by a byte. Default 30 s.
+    pub head_timeout: Duration,
+    /// The same for a body that is collected. Default 60 s.
+    pub body_timeout: Duration,
+    /// How long a parked connection may be silent. Default 300 s.
+    pub idle_timeout: Duration,
+    /// How long a handler waits for a next request before its connection is parked. Default 100 ms.
+    pub handler_linger: Duration,
+    /// How long a connection may wait for its handler to be started. Default 30 s.
+    pub start_timeout: Duration,
+    /// A read without a length asks for the next request when the head has been delivered; body bytes are
+    /// only given to a read with a length, as `ejabberd_http` reads them. Default false.
+    pub zero_ends_request: bool,
+    /// Of every connection.
+    pub options: SocketOptions,
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Raw,
+            backlog: 4096,
+            limits: Limits::default(),
+            head_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(300),
+            handler_linger: Duration::from_millis(100),
+            start_timeout: Duration::from_secs(30),
+            zero_ends_request: false,
+            options: SocketOptions::default(),
+        }
+    }
+}
+
+/// Figures of one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerInfo {
+    /// Connections that it accepted.
+    pub accepted: u64,
+    /// Those of them that are open.
+    pub connections: usize,
+    /// It waits for connections to be closed before it accepts more.
+    pub is_paused: bool,
+    /// It still has its socket.
+    pub is_open: bool,
+}
+
+pub(crate) struct Listener<H: Host> {
+    pub(crate) id: ListenerId,
+    pub(crate) config: ListenerConfig,
+    /// The shard whose reactor accepts.
+    pub(crate) shard: usize,
+    /// None once it is closed.
+    pub(crate) fd: Mutex<Option<OwnedFd>>,
+    /// Who starts handlers.
+    pub(crate) starter: RwLock<Option<H::Process>>,
+    pub(crate) queue: Mutex<AcceptQueue<H>>,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) is_paused: AtomicBool,
+    /// Paused for want of room, and the log was told.
+    pub(crate) is_short: AtomicBool,
+}
+
+/// Accepted connections that wait for somebody, or somebody who waits for them; never both.
+pub(crate) struct AcceptQueue<H: Host> {
+    pub(crate) ready: VecDeque<Conn>,
+    pub(crate) waiters: VecDeque<Acceptor<H>>,
+}
+
+pub(crate) struct Acceptor<H: Host> {
+    pub(crate) process: H::Process,
+    pub(crate) waiter: H::Waiter,
+}
+
+impl<H: Host> Listener<H> {
+    /// Accepted connections that may wait for an `accept` before the kernel's backlog has to hold them.
+    pub(crate) const MAX_QUEUED: usize = 128;
+
+    pub(crate) fn new(id: ListenerId, shard: usize, fd: OwnedFd, config: ListenerConfig) -> Self {
+        Self {
+            id,
+            config,
+            shard,
+            fd: Mutex::new(Some(fd)),
+            starter: RwLock::new(None),
+            queue: Mutex::new(AcceptQueue { ready: VecDeque::new(), waiters: VecDeque::new() }),
+            accepted: AtomicU64::new(0),
+            connections: AtomicUsize::new(0),
+            is_paused: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn info(&self) -> ListenerInfo {
+        ListenerInfo {
+            accepted: self.accepted.load(Ordering::Relaxed),
+            connections: self.connections.load(Ordering::Relaxed),
+            is_paused: self.is_paused.load(Ordering::Relaxed),
+            is_open: self.fd.lock().is_some(),
+        }
+    }
+}

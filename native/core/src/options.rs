@@ -1,0 +1,115 @@
+//! Socket options that are kept here, with the names and defaults of `inet`.
+
+use crate::packet;
+use std::time::Duration;
+
+/// Whether data are sent to the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Active {
+    /// No: they wait for a `recv`.
+    Off,
+    /// All of them.
+    On,
+    /// One packet.
+    Once,
+    /// So many packets, at least one.
+    Count(i16),
+}
+
+/// How bytes become packets, and packets terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packets {
+    /// Cutting.
+    pub mode: packet::Mode,
+    /// `http_bin` and `httph_bin`: binaries instead of lists in the packets.
+    pub is_bin: bool,
+}
+
+/// What the owner gets instead of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Lists instead of binaries.
+    pub as_list: bool,
+    /// The packet mode was one of the HTTP ones, in binaries.
+    pub http_bin: bool,
+}
+
+/// Options of one connection. They exist while somebody has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Whether data are sent to the owner. Default off.
+    pub active: Active,
+    /// How bytes become packets. Default raw.
+    pub packets: Packets,
+    /// Longest packet and line. Default 0, no limit (`packet_size`), and 1460 (`line_length`, `inet`'s buffer).
+    pub limits: packet::Options,
+    /// Give lists instead of binaries.
+    pub as_list: bool,
+    /// How long a send may wait; none is for ever, the default.
+    pub send_timeout: Option<Duration>,
+    /// Close when that has passed.
+    pub send_timeout_close: bool,
+    /// Bytes of queued output from which senders wait. Default 8 KB. Costs as much memory while a peer is
+    /// slow.
+    pub high_watermark: usize,
+    /// Bytes of queued output at which they go on. Default 4 KB.
+    pub low_watermark: usize,
+    /// Bytes of input from which nothing more is read from the network. Default 64 KB. Costs as much
+    /// memory while nobody takes them.
+    pub recv_high_watermark: usize,
+    /// Close when the peer has closed its side. Default true.
+    pub exit_on_close: bool,
+    /// Tell `econnreset` from an ordinary close. Default false.
+    pub show_econnreset: bool,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self {
+            active: Active::Off,
+            packets: Packets { mode: packet::Mode::Raw, is_bin: false },
+            limits: packet::Options { packet_size: 0, line_length: 1460 },
+            as_list: false,
+            send_timeout: None,
+            send_timeout_close: false,
+            high_watermark: 8 * 1024,
+            low_watermark: 4 * 1024,
+            recv_high_watermark: 64 * 1024,
+            exit_on_close: true,
+            show_econnreset: false,
+        }
+    }
+}
+
+impl SocketOptions {
+    pub(crate) fn delivery(&self) -> Delivery {
+        Delivery { as_list: self.as_list, http_bin: self.packets.is_bin }
+    }
+}
+
+/// One option and its value, to set or as got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of inet:setopts/2")]
+pub enum Opt {
+    Active(Active),
+    /// Added to a count that is running; the outcome must stay within 16 bits.
+    ActiveAdd(i16),
+    Packets(Packets),
+    PacketSize(usize),
+    LineLength(usize),
+    AsList(bool),
+    SendTimeout(Option<Duration>),
+    SendTimeoutClose(bool),
+    HighWatermark(usize),
+    LowWatermark(usize),
+    RecvHighWatermark(usize),
+    ExitOnClose(bool),
+    ShowEconnreset(bool),
+    NoDelay(bool),
+    KeepAlive(bool),
+    RecvBuffer(usize),
+    SendBuffer(usize),
+    ReuseAddr(bool),
+    Linger(Option<Duration>),
+    Tos(u8),
+}

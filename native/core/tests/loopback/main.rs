@@ -1,0 +1,16 @@
+//! Connections over real sockets of this machine.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod accepting;
+mod active;
+mod closing;
+mod reading;
+mod refusals;
+mod requests;
+mod writing;
+
+#[cfg(feature = "fault-injection")]
+mod panics;

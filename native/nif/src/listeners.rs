@@ -1,0 +1,135 @@
+//! Listeners.
+
+use crate::config::{entry, system};
+use crate::host::{CallerSink, Pid, Waiter};
+use crate::{atoms, fd, terms};
+use megaphone_core::{ListenerConfig, ListenerId, Mode};
+use rustler::types::atom::Atom;
+use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
+use std::time::Duration;
+
+/// Accepts on a duplicate of the descriptor `number` until `owner` ends or the listener is closed.
+#[rustler::nif]
+fn listen<'a>(env: Env<'a>, number: i32, owner: LocalPid, options: Term<'a>) -> NifResult<Term<'a>> {
+    let config = listener_config(options)?;
+    let starter: Option<LocalPid> = entry(options, atoms::starter())?;
+    if config.mode != Mode::Accept && starter.is_none() {
+        return Err(Error::BadArg);
+    }
+    let system = system()?;
+    let listening = fd::duplicate(number)
+        .map_err(megaphone_core::Error::Os)
+        .and_then(|fd| system.listen(fd, config, starter.map(Pid)))
+        .and_then(|id| {
+            if system.host().watch_listener(env, owner, id) {
+                return Ok(id);
+            }
+            system.host().unwatch_listener(env, id);
+            system.close_listener(id, &mut CallerSink { env })?;
+            Err(megaphone_core::Error::Closed)
+        });
+    Ok(match listening {
+        Ok(id) => (atoms::ok(), id.0).encode(env),
+        Err(error) => terms::error(env, error),
+    })
+}
+
+fn listener_config(options: Term<'_>) -> NifResult<ListenerConfig> {
+    let mut config = ListenerConfig::default();
+    let mode: Atom = options.map_get(atoms::mode())?.decode()?;
+    config.mode = match mode {
+        mode if mode == atoms::raw() => Mode::Raw,
+        mode if mode == atoms::http() => Mode::Http,
+        mode if mode == atoms::accept() => Mode::Accept,
+        _ => return Err(Error::BadArg),
+    };
+    for (key, value) in rustler::MapIterator::new(options).ok_or(Error::BadArg)? {
+        set_listener_option(&mut config, key.decode()?, value)?;
+    }
+    Ok(config)
+}
+
+fn set_listener_option(config: &mut ListenerConfig, key: Atom, value: Term<'_>) -> NifResult<()> {
+    let millis = |value: Term<'_>| -> NifResult<Duration> { Ok(Duration::from_millis(value.decode()?)) };
+    if key == atoms::backlog() {
+        config.backlog = value.decode()?;
+    } else if key == atoms::max_head() {
+        config.limits.max_head = value.decode()?;
+    } else if key == atoms::max_chunked_body() {
+        config.limits.max_chunked_body = value.decode()?;
+    } else if key == atoms::recv_high_watermark() {
+        let bytes = value.decode::<usize>()?.max(1);
+        config.options.recv_high_watermark = bytes;
+        config.limits.max_buffered_body = bytes;
+    } else if key == atoms::head_timeout() {
+        config.head_timeout = millis(value)?;
+    } else if key == atoms::body_timeout() {
+        config.body_timeout = millis(value)?;
+    } else if key == atoms::idle_timeout() {
+        config.idle_timeout = millis(value)?;
+    } else if key == atoms::handler_linger() {
+        config.handler_linger = millis(value)?;
+    } else if key == atoms::start_timeout() {
+        config.start_timeout = millis(value)?;
+    } else if key == atoms::zero_ends_request() {
+        config.zero_ends_request = value.decode()?;
+    } else if key == atoms::delivery() {
+        config.options.as_list = value.decode::<Atom>()? == atoms::list();
+    } else if key == atoms::send_timeout() {
+        config.options.send_timeout = crate::options::timeout(value)?;
+    } else if key == atoms::send_timeout_close() {
+        config.options.send_timeout_close = value.decode()?;
+    } else if key != atoms::mode() && key != atoms::starter() {
+        return Err(Error::BadArg);
+    }
+    Ok(())
+}
+
+#[rustler::nif]
+fn close_listener(env: Env<'_>, id: u32) -> NifResult<Term<'_>> {
+    let system = system()?;
+    system.host().unwatch_listener(env, ListenerId(id));
+    let closed = system.close_listener(ListenerId(id), &mut CallerSink { env });
+    Ok(closed.map_or_else(|error| terms::error(env, error), |()| atoms::ok().encode(env)))
+}
+
+#[rustler::nif]
+fn set_starter(env: Env<'_>, id: u32, starter: LocalPid) -> NifResult<Term<'_>> {
+    let set = system()?.set_starter(ListenerId(id), Pid(starter));
+    Ok(set.map_or_else(|error| terms::error(env, error), |()| atoms::ok().encode(env)))
+}
+
+#[rustler::nif]
+fn listener_info(env: Env<'_>, id: u32) -> NifResult<Term<'_>> {
+    Ok(match system()?.listener_info(ListenerId(id)) {
+        Ok(info) => terms::map(
+            env,
+            &[
+                (atoms::accepted(), info.accepted.encode(env)),
+                (atoms::connections(), info.connections.encode(env)),
+                (atoms::paused(), info.is_paused.encode(env)),
+                (atoms::is_open(), info.is_open.encode(env)),
+            ],
+        ),
+        Err(error) => terms::error(env, error),
+    })
+}
+
+#[rustler::nif]
+fn accept(env: Env<'_>, id: u32) -> NifResult<Term<'_>> {
+    let caller = env.pid();
+    let reference = env.make_ref();
+    let waiter = || Waiter::wake_up(caller, reference);
+    let accepted = system()?.accept(ListenerId(id), Pid(caller), waiter, &mut CallerSink { env });
+    Ok(match accepted {
+        Ok(Some(conn)) => (atoms::ok(), conn.as_u64()).encode(env),
+        Ok(None) => (atoms::wait(), *reference).encode(env),
+        Err(error) => terms::error(env, error),
+    })
+}
+
+#[rustler::nif]
+fn cancel_accept<'a>(env: Env<'a>, id: u32, _reference: Term<'a>) -> NifResult<Atom> {
+    system()?.cancel_accept(ListenerId(id), Pid(env.pid()));
+    Ok(atoms::ok())
+}

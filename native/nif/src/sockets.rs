@@ -1,0 +1,298 @@
+//! What a process does with a connection.
+
+use crate::config::system;
+use crate::host::{CallerSink, Pid, Waiter};
+use crate::options::encode_timeout;
+use crate::{atoms, fd, terms};
+use megaphone_core::{Conn, Error, ReadOutcome, Shutdown, WriteOutcome};
+use rustler::types::atom::Atom;
+use rustler::{Binary, Encoder, Env, LocalPid, NifResult, Term};
+use std::cell::RefCell;
+
+/// A number from outside may name nothing.
+pub(crate) fn conn(id: u64) -> Result<Conn, Error> {
+    Conn::from_u64(id).ok_or(Error::Closed)
+}
+
+/// `ok` or `{error, Reason}`.
+pub(crate) fn done(env: Env<'_>, result: Result<(), Error>) -> Term<'_> {
+    result.map_or_else(|error| terms::error(env, error), |()| atoms::ok().encode(env))
+}
+
+/// `{ok, Value}` or `{error, Reason}`.
+fn answer<'a, T>(env: Env<'a>, result: Result<T, Error>, encode: impl FnOnce(T) -> Term<'a>) -> Term<'a> {
+    result.map_or_else(|error| terms::error(env, error), |value| (atoms::ok(), encode(value)).encode(env))
+}
+
+/// `{ok, Data}`, or `{wait, Ref, ParkAfter}` after which `{'$megaphone', Ref}` comes.
+#[rustler::nif]
+fn get_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
+    let system = system()?;
+    let caller = env.pid();
+    let mut reference = None;
+    let read = conn(id).and_then(|conn| {
+        system.read(
+            conn,
+            Pid(caller),
+            length,
+            &mut CallerSink { env },
+            Some(|| Waiter::wake_up(caller, *reference.insert(env.make_ref()))),
+            |received, delivery| terms::received(env, &received, delivery),
+        )
+    });
+    Ok(match read {
+        Ok(ReadOutcome::Data(data)) => (atoms::ok(), data).encode(env),
+        Ok(ReadOutcome::Wait { park_after }) => {
+            let reference = reference.map(|reference| *reference);
+            (atoms::wait(), reference, encode_timeout(env, park_after)).encode(env)
+        }
+        Err(error) => terms::error(env, error),
+    })
+}
+
+thread_local! {
+    /// One a scheduler, for reads by a caller.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
+}
+
+/// As `get_data`, but the caller does not begin to wait: `none` when nothing is there.
+#[rustler::nif]
+fn poll_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
+    let system = system()?;
+    let read = conn(id).and_then(|conn| {
+        BUFFER.with_borrow_mut(|buf| {
+            system.poll_read(
+                conn,
+                Pid(env.pid()),
+                length,
+                &mut CallerSink { env },
+                buf,
+                |received, delivery| terms::received(env, &received, delivery),
+            )
+        })
+    });
+    Ok(match read {
+        Ok(ReadOutcome::Data(data)) => (atoms::ok(), data).encode(env),
+        Ok(ReadOutcome::Wait { .. }) => atoms::none().encode(env),
+        Err(error) => terms::error(env, error),
+    })
+}
+
+#[rustler::nif]
+fn cancel_wait<'a>(env: Env<'a>, id: u64, _reference: Term<'a>) -> NifResult<Atom> {
+    let system = system()?;
+    // Nobody waits on a connection that is gone.
+    let _ = conn(id).and_then(|conn| system.cancel_wait(conn, Pid(env.pid()), &mut CallerSink { env }));
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn park(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
+    let system = system()?;
+    let parked = conn(id).and_then(|conn| system.park(conn, Pid(env.pid()), &mut CallerSink { env }));
+    Ok(match parked {
+        Ok(true) => atoms::ok().encode(env),
+        Ok(false) => atoms::ready().encode(env),
+        Err(error) => terms::error(env, error),
+    })
+}
+
+#[rustler::nif]
+fn send<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> {
+    let Ok(bytes) = Binary::from_iolist(data) else {
+        return Ok(terms::error(env, Error::Invalid));
+    };
+    let system = system()?;
+    let caller = env.pid();
+    let mut reference = None;
+    let written = conn(id).and_then(|conn| {
+        system.write(conn, Pid(caller), &bytes, &mut CallerSink { env }, || {
+            Waiter::wake_up(caller, *reference.insert(env.make_ref()))
+        })
+    });
+    Ok(match written {
+        Ok(WriteOutcome::Done) => atoms::ok().encode(env),
+        Ok(WriteOutcome::Wait) => (atoms::wait(), reference.map(|reference| *reference)).encode(env),
+        Err(error) => terms::error(env, error),
+    })
+}
+
+/// How long a send may wait, and whether the connection closes then: `{ok, {Timeout, Close}}`.
+#[rustler::nif]
+fn send_timeout(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
+    let system = system()?;
+    let found = conn(id).and_then(|conn| system.send_timeout(conn));
+    Ok(answer(env, found, |(timeout, close)| (encode_timeout(env, timeout), close).encode(env)))
+}
+
+/// At most 1 MiB of a file. May wait for the disk, hence not on a normal scheduler.
+#[rustler::nif(schedule = "DirtyIo")]
+fn sendfile(env: Env<'_>, id: u64, file: i32, offset: u64, count: usize) -> NifResult<Term<'_>> {
+    let system = system()?;
+    let caller = env.pid();
+    let reference = env.make_ref();
+    let sent = conn(id).and_then(|conn| {
+        let file = fd::duplicate(file)?;
+        let waiter = || Waiter::wake_up(caller, reference);
+        system.sendfile(conn, Pid(caller), (file, offset, count), &mut CallerSink { env }, waiter)
+    });
+    Ok(match sent {
+        Ok(Some(bytes)) => (atoms::ok(), bytes).encode(env),
+        Ok(None) => (atoms::wait(), *reference).encode(env),
+        Err(error) => terms::error(env, error),
+    })
+}
+
+#[rustler::nif]
+fn close(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
+    let system = system()?;
+    Ok(done(env, conn(id).and_then(|conn| system.close(conn, &mut CallerSink { env }))))
+}
+
+#[rustler::nif]
+fn abort(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
+    let system = system()?;
+    Ok(done(env, conn(id).and_then(|conn| system.abort(conn, &mut CallerSink { env }))))
+}
+
+#[rustler::nif]
+fn shutdown(env: Env<'_>, id: u64, how: Atom) -> NifResult<Term<'_>> {
+    let how = match how {
+        how if how == atoms::read() => Shutdown::Read,
+        how if how == atoms::write() => Shutdown::Write,
+        how if how == atoms::read_write() => Shutdown::Both,
+        _ => return Err(rustler::Error::BadArg),
+    };
+    let system = system()?;
+    Ok(done(
+        env,
+        conn(id).and_then(|conn| system.shutdown(conn, Pid(env.pid()), how, &mut CallerSink { env })),
+    ))
+}
+
+#[rustler::nif]
+fn handler_started(env: Env<'_>, id: u64, handler: LocalPid) -> NifResult<Term<'_>> {
+    let system = system()?;
+    Ok(done(
+        env,
+        conn(id).and_then(|conn| system.handler_started(conn, Pid(handler), &mut CallerSink { env })),
+    ))
+}
+
+#[rustler::nif]
+fn controlling_process(env: Env<'_>, id: u64, from: LocalPid, to: LocalPid) -> NifResult<Term<'_>> {
+    let system = system()?;
+    let given = conn(id).and_then(|conn| system.give(conn, Pid(from), Pid(to), &mut CallerSink { env }));
+    Ok(match given {
+        // As `inet` calls a process that is no more.
+        Err(Error::Invalid) => (atoms::error(), atoms::badarg()).encode(env),
+        given => done(env, given),
+    })
+}
+
+#[rustler::nif]
+fn owner(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
+    let system = system()?;
+    Ok(answer(env, conn(id).and_then(|conn| system.owner(conn)), |owner| owner_term(env, owner)))
+}
+
+fn owner_term(env: Env<'_>, owner: Option<Pid>) -> Term<'_> {
+    owner.map_or_else(|| atoms::undefined().encode(env), |owner| owner.0.encode(env))
+}
+
+#[rustler::nif]
+fn peername(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
+    let system = system()?;
+    Ok(answer(env, conn(id).and_then(|conn| system.peer(conn)), |found| terms::address(env, &found)))
+}
+
+#[rustler::nif]
+fn sockname(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
+    let system = system()?;
+    Ok(answer(env, conn(id).and_then(|conn| system.local(conn)), |found| terms::address(env, &found)))
+}
+
+#[rustler::nif]
+fn getstat(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
+    let system = system()?;
+    Ok(answer(env, conn(id).and_then(|conn| system.traffic(conn)), |(traffic, pending)| {
+        let average = |bytes: u64, calls: u32| bytes / u64::from(calls.max(1));
+        terms::map(
+            env,
+            &[
+                (atoms::recv_oct(), traffic.received.encode(env)),
+                (atoms::recv_cnt(), traffic.reads.encode(env)),
+                (atoms::recv_max(), traffic.largest_read.encode(env)),
+                (atoms::recv_avg(), average(traffic.received, traffic.reads).encode(env)),
+                (atoms::send_oct(), traffic.sent.encode(env)),
+                (atoms::send_cnt(), traffic.writes.encode(env)),
+                (atoms::send_max(), traffic.largest_write.encode(env)),
+                (atoms::send_avg(), average(traffic.sent, traffic.writes).encode(env)),
+                (atoms::send_pend(), pending.encode(env)),
+            ],
+        )
+    }))
+}
+
+#[rustler::nif]
+fn unrecv<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> {
+    let Ok(bytes) = Binary::from_iolist(data) else {
+        return Ok(terms::error(env, Error::Invalid));
+    };
+    let system = system()?;
+    Ok(done(env, conn(id).and_then(|conn| system.unread(conn, &bytes))))
+}
+
+#[rustler::nif]
+fn monitor(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
+    let system = system()?;
+    let reference = env.make_ref();
+    let monitored = conn(id)
+        .and_then(|conn| system.monitor(conn, key(*reference), Waiter::down(env.pid(), reference, conn)));
+    Ok(answer(env, monitored, |()| *reference))
+}
+
+#[rustler::nif]
+fn cancel_monitor<'a>(id: u64, reference: Term<'a>) -> NifResult<bool> {
+    let system = system()?;
+    Ok(conn(id).is_ok_and(|conn| system.demonitor(conn, key(reference))))
+}
+
+/// Tells the monitors of one connection apart.
+fn key(reference: Term<'_>) -> u64 {
+    reference.hash_internal(0)
+}
+
+#[rustler::nif]
+fn info(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
+    let system = system()?;
+    Ok(answer(env, conn(id).and_then(|conn| system.info(conn)), |info| {
+        let phase = Atom::from_str(env, info.phase).unwrap_or_else(|_| atoms::undefined());
+        terms::map(
+            env,
+            &[
+                (atoms::listener(), info.listener.0.encode(env)),
+                (atoms::phase(), phase.encode(env)),
+                (atoms::owner(), owner_term(env, info.owner)),
+                (atoms::is_http(), info.is_http.encode(env)),
+                (atoms::inbound(), info.inbound.encode(env)),
+                (atoms::outbound(), info.outbound.encode(env)),
+                (atoms::recv_oct(), info.traffic.received.encode(env)),
+                (atoms::recv_cnt(), info.traffic.reads.encode(env)),
+                (atoms::send_oct(), info.traffic.sent.encode(env)),
+                (atoms::send_cnt(), info.traffic.writes.encode(env)),
+            ],
+        )
+    }))
+}
+
+/// Has the connection's reactor panic.
+#[cfg(feature = "fault-injection")]
+#[rustler::nif]
+fn inject_panic(id: u64) -> NifResult<Atom> {
+    let system = system()?;
+    if let Ok(conn) = conn(id) {
+        system.inject_panic(conn);
+    }
+    Ok(atoms::ok())
+}

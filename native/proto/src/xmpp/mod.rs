@@ -1,0 +1,34 @@
+//! XML streams (RFC 6120 section 4 and 11): bytes to stanzas and back, equal to what ejabberd's `fxml_stream` and
+//! `fxml` make of them.
+//!
+//! [`Stream`] is the receiving side of one stream, [`parse_element`] reads an element that comes whole, and `write_*`
+//! encode. The tree in between is an [`Element`]. Knows nothing of stanzas' meaning, SASL or routing.
+
+mod document;
+mod element;
+mod error;
+mod names;
+mod reader;
+mod stream;
+mod write;
+
+pub use document::parse_element;
+pub use element::{BuildError, Element, ElementBuilder, Item};
+pub use error::{Condition, Limits, StreamError};
+pub use stream::{Event, Stream};
+pub use write::{
+    element_to_vec, escape_attr, escape_text, write_element, write_end_tag, write_header, write_start_tag,
+};
+
+/// The namespace of `<stream:stream/>`, its features and errors.
+pub const NS_STREAM: &str = "http://etherx.jabber.org/streams";
+/// The default namespace of a client's stream.
+pub const NS_CLIENT: &str = "jabber:client";
+
+/// Without the white space (XML section 2.3) at the front.
+fn trim_space_start(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b'\r' | b'\n', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
+}

@@ -1,0 +1,348 @@
+//! Both peers in virtual time: every stanza arrives once and in order, whatever the network does.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use megaphone_proto::bosh::{Closed, Config, Event, Request, Session, Ticket};
+use megaphone_proto::xmpp::{self, Limits, parse_element};
+use proptest::prelude::*;
+
+use crate::driver::element;
+
+/// What happens to one HTTP request; delays are in milliseconds.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// It arrives, and so does the answer.
+    Arrives { there: u64, back: u64 },
+    /// The connection breaks before it arrives.
+    LostThere { noticed: u64 },
+    /// It arrives, but no answer ever does. The server may hear of the broken connection.
+    LostBack { there: u64, noticed: u64, server_hears: Option<u64> },
+}
+
+#[derive(Debug)]
+enum Happening {
+    ClientSays(u32),
+    ServerSays(u32),
+    Arrives(Ticket),
+    ServerHearsOfLoss(Ticket),
+    Answered(Ticket, Vec<u8>),
+    ClientNoticesLoss(Ticket),
+}
+
+/// One HTTP request under way.
+struct Exchange {
+    rid: u64,
+    body: String,
+    fate: Fate,
+}
+
+#[derive(Default)]
+struct Client {
+    next_rid: u64,
+    window: u64,
+    unsent: Vec<u32>,
+    /// Bodies of requests that are not answered.
+    open: BTreeMap<u64, String>,
+    /// Answers that came before their turn.
+    early: BTreeMap<u64, Vec<u32>>,
+    next_answer: u64,
+    heard: Vec<u32>,
+}
+
+struct World {
+    now: u64,
+    order: u64,
+    pending: BinaryHeap<Reverse<(u64, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    fates: Box<dyn Iterator<Item = Fate>>,
+    exchanges: Vec<Exchange>,
+    session: Option<Session>,
+    config: Config,
+    client: Client,
+    server_heard: Vec<u32>,
+    closed: Option<Closed>,
+}
+
+impl World {
+    fn new(fates: Vec<Fate>, hold: u8) -> Self {
+        let client = Client { next_rid: 1000, next_answer: 1000, window: 1, ..Client::default() };
+        Self {
+            now: 0,
+            order: 0,
+            pending: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            fates: Box::new(fates.into_iter().cycle()),
+            exchanges: Vec::new(),
+            session: None,
+            config: Config {
+                max_hold: hold,
+                max_inactivity: Duration::from_secs(100_000),
+                ..Config::default()
+            },
+            client,
+            server_heard: Vec::new(),
+            closed: None,
+        }
+    }
+
+    fn at(&mut self, delay: u64, happening: Happening) {
+        self.order += 1;
+        self.pending.push(Reverse((self.now + delay, self.order)));
+        self.happenings.insert(self.order, happening);
+    }
+
+    fn run(&mut self, until: impl Fn(&Self) -> bool) {
+        for _ in 0..20_000 {
+            if until(self) {
+                return;
+            }
+            self.client_sends();
+            let timeout =
+                self.session.as_ref().and_then(Session::poll_timeout).map(|at| at.as_millis() as u64);
+            match (self.pending.peek().map(|Reverse((at, _))| *at), timeout) {
+                (Some(at), timeout) if timeout.is_none_or(|timeout| at <= timeout) => {
+                    let Reverse((at, order)) = self.pending.pop().unwrap();
+                    self.now = self.now.max(at);
+                    let happening = self.happenings.remove(&order).unwrap();
+                    self.happen(happening);
+                }
+                (_, Some(timeout)) => {
+                    self.now = self.now.max(timeout);
+                    self.with_session(|session, config, now, out| session.handle_timeout(config, now, out));
+                }
+                (_, None) => return,
+            }
+        }
+        panic!("no end: {:?} {:?}", self.client.heard, self.server_heard);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::ClientSays(number) => self.client.unsent.push(number),
+            Happening::ServerSays(number) => {
+                let stanza = element(&format!("<message id='{number}'/>"));
+                self.with_session(|session, config, now, out| {
+                    session.queue_element(&stanza);
+                    session.flush(config, now, out);
+                });
+            }
+            Happening::Arrives(ticket) => self.arrive(ticket),
+            Happening::ServerHearsOfLoss(ticket) => {
+                self.with_session(|session, config, now, _| session.handle_disconnect(ticket, config, now))
+            }
+            Happening::Answered(ticket, body) => self.client_hears(ticket, &body),
+            Happening::ClientNoticesLoss(ticket) => {
+                let rid = self.exchanges[ticket as usize].rid;
+                if let Some(body) = self.client.open.get(&rid).cloned() {
+                    self.transmit(rid, body);
+                }
+            }
+        }
+    }
+
+    /// A client sends what it has to say, and keeps one request waiting at the server. It never goes further beyond
+    /// an answer that is missing than the window, so that the answer is still kept.
+    fn client_sends(&mut self) {
+        while self.client.next_rid < self.client.next_answer + self.client.window
+            && (!self.client.unsent.is_empty() || self.client.open.is_empty())
+        {
+            let rid = self.client.next_rid;
+            self.client.next_rid += 1;
+            let says: String =
+                self.client.unsent.drain(..).map(|number| format!("<message id='{number}'/>")).collect();
+            let attrs = if rid == 1000 { "to='localhost' hold='9' wait='20'" } else { "sid='a'" };
+            let body = format!(
+                "<body rid='{rid}' {attrs} xmlns='http://jabber.org/protocol/httpbind'>{says}</body>"
+            );
+            self.client.open.insert(rid, body.clone());
+            self.transmit(rid, body);
+        }
+    }
+
+    fn transmit(&mut self, rid: u64, body: String) {
+        let ticket = self.exchanges.len() as u64;
+        // The request that creates a session cannot be repeated: the client does not know of it.
+        let fate = if rid == 1000 { Fate::Arrives { there: 5, back: 5 } } else { self.fates.next().unwrap() };
+        match fate {
+            Fate::Arrives { there, .. } => self.at(there, Happening::Arrives(ticket)),
+            Fate::LostThere { noticed } => self.at(noticed, Happening::ClientNoticesLoss(ticket)),
+            Fate::LostBack { there, noticed, server_hears } => {
+                self.at(there, Happening::Arrives(ticket));
+                self.at(there + noticed, Happening::ClientNoticesLoss(ticket));
+                if let Some(after) = server_hears {
+                    self.at(there + after, Happening::ServerHearsOfLoss(ticket));
+                }
+            }
+        }
+        self.exchanges.push(Exchange { rid, body, fate });
+    }
+
+    fn arrive(&mut self, ticket: Ticket) {
+        let body = self.exchanges[ticket as usize].body.clone();
+        let request = Request::parse(body.as_bytes(), &Limits::default()).unwrap();
+        if self.session.is_some() {
+            self.with_session(|session, config, now, out| {
+                session.handle_request(request, ticket, config, now, out);
+            });
+            return;
+        }
+        let mut out = Vec::new();
+        let now = Duration::from_millis(self.now);
+        self.session = Some(Session::create(request, "a", ticket, &self.config, now, &mut out).unwrap());
+        self.carry_out(out);
+        self.at(0, Happening::ServerSays(0));
+    }
+
+    fn with_session(&mut self, act: impl FnOnce(&mut Session, &Config, Duration, &mut Vec<Event>)) {
+        let mut out = Vec::new();
+        if let Some(session) = &mut self.session {
+            act(session, &self.config, Duration::from_millis(self.now), &mut out);
+        }
+        self.carry_out(out);
+    }
+
+    fn carry_out(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Stream(xmpp::Event::Element(el)) => self.server_heard.push(id_of(&el)),
+                Event::Stream(_) => {}
+                Event::Respond(ticket, body) => {
+                    if let Fate::Arrives { back, .. } = self.exchanges[ticket as usize].fate {
+                        self.at(back, Happening::Answered(ticket, body.to_vec()));
+                    }
+                }
+                Event::Closed(how) => self.closed = Some(how),
+            }
+        }
+    }
+
+    fn client_hears(&mut self, ticket: Ticket, body: &[u8]) {
+        let rid = self.exchanges[ticket as usize].rid;
+        let body = parse_element(body, &Limits::default()).unwrap();
+        assert_eq!(body.attr(b"type"), None, "{body:?}");
+        if let Some(requests) = body.attr(b"requests") {
+            self.client.window = std::str::from_utf8(requests).unwrap().parse().unwrap();
+        }
+        if self.client.open.remove(&rid).is_some() {
+            self.client.early.insert(rid, body.child_elements().iter().map(id_of).collect());
+        }
+        while let Some(heard) = self.client.early.remove(&self.client.next_answer) {
+            self.client.next_answer += 1;
+            self.client.heard.extend(heard);
+        }
+    }
+}
+
+fn id_of(element: &xmpp::Element) -> u32 {
+    std::str::from_utf8(element.attr(b"id").unwrap()).unwrap().parse().unwrap()
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        4 => (0..3000_u64, 0..3000_u64).prop_map(|(there, back)| Fate::Arrives { there, back }),
+        1 => (1..5000_u64).prop_map(|noticed| Fate::LostThere { noticed }),
+        1 => (0..3000_u64, 1..5000_u64, prop::option::of(0..5000_u64)).prop_map(
+            |(there, noticed, server_hears)| Fate::LostBack { there, noticed, server_hears }
+        ),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn every_stanza_arrives_once_and_in_order(
+        fates in prop::collection::vec(fate(), 1..40),
+        client_says in prop::collection::vec(0..30_000_u64, 0..40),
+        server_says in prop::collection::vec(1000..30_000_u64, 0..40),
+        hold in 1..4_u8,
+        max_concat in prop::option::of(1..3_usize),
+    ) {
+        // Something has to get through for anything to.
+        let mut fates = fates;
+        fates.push(Fate::Arrives { there: 1, back: 1 });
+        let mut world = World::new(fates, hold);
+        world.config.max_concat = max_concat;
+        let mut client_says = client_says;
+        let mut server_says = server_says;
+        client_says.sort_unstable();
+        server_says.sort_unstable();
+        for (number, at) in client_says.iter().enumerate() {
+            world.at(*at, Happening::ClientSays(number as u32));
+        }
+        for (number, at) in server_says.iter().enumerate() {
+            world.at(*at, Happening::ServerSays(number as u32 + 1));
+        }
+        let (to_server, to_client) = (client_says.len(), server_says.len() + 1);
+        world.run(|world| {
+            world.closed.is_some()
+                || (world.server_heard.len() >= to_server && world.client.heard.len() >= to_client)
+        });
+        prop_assert_eq!(world.closed, None);
+        prop_assert_eq!(&world.server_heard, &(0..to_server as u32).collect::<Vec<_>>());
+        prop_assert_eq!(&world.client.heard, &(0..to_client as u32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn any_sequence_of_requests_leaves_the_session_bounded_and_answers_each_once(
+        steps in prop::collection::vec((0..8_u64, 0..12_usize, 0..40_u64), 1..60),
+        wait in 0..3_u32,
+        hold in 0..4_u8,
+    ) {
+        let config = Config { max_hold: 3, ..Config::default() };
+        let mut now = Duration::ZERO;
+        let mut out = Vec::new();
+        let first = crate::driver::body(&format!("rid='10' to='a' wait='{wait}' hold='{hold}'"), "");
+        let mut session = Session::create(first, "a", 0, &config, now, &mut out).unwrap();
+        let mut asked: Vec<Ticket> = vec![0];
+        let mut gone: Vec<Ticket> = Vec::new();
+        let mut rid = 10;
+        for (offset, action, seconds) in steps {
+            now += Duration::from_secs(seconds / 8);
+            let ticket = asked.len() as u64;
+            let attrs = match action {
+                0 => " type='terminate'",
+                1 => " pause='3'",
+                2 => " xmpp:restart='true'",
+                3 => " key='x'",
+                _ => "",
+            };
+            match action {
+                0..7 => {
+                    let to = (rid + offset).saturating_sub(3).max(1);
+                    let request = crate::driver::body(&format!("rid='{to}'{attrs}"), "<presence/>");
+                    asked.push(ticket);
+                    session.handle_request(request, ticket, &config, now, &mut out);
+                    rid = rid.max(to);
+                }
+                7 => {
+                    session.handle_disconnect(ticket - 1, &config, now);
+                    gone.push(ticket - 1);
+                }
+                8 => session.queue_end(None),
+                9 => session.handle_timeout(&config, now, &mut out),
+                _ => {
+                    session.queue_element(&element("<message/>"));
+                    session.flush(&config, now, &mut out);
+                }
+            }
+            prop_assert!(size_of::<Session>() + session.heap_bytes() < 4000);
+        }
+        // However it ended or did not: in the end all requests that can be answered are, once.
+        while let Some(at) = session.poll_timeout() {
+            session.handle_timeout(&config, at, &mut out);
+        }
+        let mut answered: Vec<_> = out
+            .iter()
+            .filter_map(|event| if let Event::Respond(ticket, _) = event { Some(*ticket) } else { None })
+            .collect();
+        answered.sort_unstable();
+        let unanswered: Vec<_> =
+            asked.iter().filter(|ticket| !answered.contains(ticket) && !gone.contains(ticket)).collect();
+        prop_assert!(unanswered.is_empty(), "{:?} of {:?}", unanswered, asked);
+        answered.dedup();
+        prop_assert_eq!(answered.len(), out.iter().filter(|e| matches!(e, Event::Respond(..))).count());
+        prop_assert_eq!(out.iter().filter(|event| matches!(event, Event::Closed(_))).count(), 1);
+    }
+}
