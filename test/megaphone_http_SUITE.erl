@@ -76,7 +76,7 @@ start(Handler, Options) ->
     [{_, Port}] = [SockName || #{id := Id, sockname := SockName} <- megaphone:listeners(), Id =:= Listener],
     Port.
 
-get(Path) -> ["GET ", Path, " HTTP/1.1\r\nHost: x\r\n\r\n"].
+request(Path) -> ["GET ", Path, " HTTP/1.1\r\nHost: x\r\n\r\n"].
 
 %% The process that answered, the path and the body.
 answer(Socket) ->
@@ -121,7 +121,7 @@ open_connections(Port, Count) ->
 
 answer_requests(Sockets) ->
     receive {request, Path, From} ->
-        [ok = gen_tcp:send(Socket, get(Path)) || Socket <- Sockets],
+        [ok = gen_tcp:send(Socket, request(Path)) || Socket <- Sockets],
         Answers = [Answer || Socket <- Sockets, {_, Answer, _} <- [answer(Socket)], Answer =:= Path],
         From ! {answered, length(Answers)}
     end,
@@ -160,7 +160,7 @@ busy_connection_keeps_its_handler(_Config) ->
         || _ <- lists:seq(1, 10)]))).
 
 handler_of_request(Socket) ->
-    ok = gen_tcp:send(Socket, get("/")),
+    ok = gen_tcp:send(Socket, request("/")),
     {Pid, _, _} = answer(Socket),
     list_to_pid(binary_to_list(Pid)).
 
@@ -196,7 +196,7 @@ large_body_is_read_with_back_pressure(_Config) ->
 
 chunked_body_comes_with_its_length(_Config) ->
     Socket = megaphone_ct_http:connect(start(#{})),
-    ok = gen_tcp:send(Socket, ["POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n,world\r\n0\r\n\r\n", get("/next")]),
+    ok = gen_tcp:send(Socket, ["POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n,world\r\n0\r\n\r\n", request("/next")]),
     ?assertMatch({_, <<"/c">>, <<"hello,world">>}, answer(Socket)),
     ?assertMatch({_, <<"/next">>, <<>>}, answer(Socket)).
 
@@ -206,7 +206,7 @@ packets_of_a_request(_Config) ->
         ok = inet:setopts(Socket, [{packet, http}]),
         Test ! [element(2, gen_tcp:recv(Socket, 0)) || _ <- lists:seq(1, 3)]
     end, #{}),
-    ok = gen_tcp:send(megaphone_ct_http:connect(Port), get("/x?y=z")),
+    ok = gen_tcp:send(megaphone_ct_http:connect(Port), request("/x?y=z")),
     receive Packets ->
         ?assertEqual([{http_request, 'GET', {abs_path, "/x?y=z"}, {1, 1}}, {http_header, 14, 'Host', "Host", "x"}, http_eoh], Packets)
     after ?TIMEOUT -> error(nothing) end.
@@ -280,7 +280,7 @@ idle_connections_are_closed(_Config) ->
     Port = start(#{idle_timeout => 200, handler_linger => 0}),
     Silent = megaphone_ct_http:connect(Port),
     Parked = megaphone_ct_http:connect(Port),
-    ok = gen_tcp:send(Parked, get("/")),
+    ok = gen_tcp:send(Parked, request("/")),
     _ = answer(Parked),
     ok = megaphone_ct_http:await_closed(Silent),
     ok = megaphone_ct_http:await_closed(Parked),
@@ -301,7 +301,7 @@ random_bytes_leave_the_listener_serving(_Config) ->
             Next
         end, Seed, lists:seq(1, 1000)),
     Socket = megaphone_ct_http:connect(Port),
-    ok = gen_tcp:send(Socket, get("/still-there")),
+    ok = gen_tcp:send(Socket, request("/still-there")),
     ?assertMatch({_, <<"/still-there">>, _}, answer(Socket)),
     ok = gen_tcp:close(Socket),
     await(fun() -> megaphone:connections() =:= [] end).
