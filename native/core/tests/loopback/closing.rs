@@ -123,7 +123,7 @@ fn a_monitor_tells_once_unless_it_was_taken_back() {
     node.system.monitor(conn, 2, taken).unwrap();
     assert!(node.system.demonitor(conn, 2));
     assert!(!node.system.demonitor(conn, 2));
-    assert!(is_dropped(&taken_wait));
+    assert!(taken_wait.is_dropped());
     assert!(kept_wait.is_pending());
     node.system.close(conn, &mut node.sink()).unwrap();
     kept_wait.woken();

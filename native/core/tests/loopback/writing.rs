@@ -84,7 +84,7 @@ fn a_wait_to_send_can_be_given_up() {
     narrow(&node, conn, &owner, &client);
     let (_, wait) = node.fill(conn, &owner);
     node.system.cancel_wait(conn, owner.pid, &mut node.sink()).unwrap();
-    assert!(is_dropped(&wait));
+    assert!(wait.is_dropped());
 }
 
 #[test]
