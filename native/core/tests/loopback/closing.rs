@@ -9,8 +9,10 @@ use std::net::TcpStream;
 #[track_caller]
 fn with_output(node: &Node, owner: &Process) -> (Conn, TcpStream, Vec<u8>, Wait) {
     let (conn, client) = node.raw(owner);
-    narrow(node, conn, owner, &client);
-    let (sent, wait) = node.fill(conn, owner);
+    // More than the kernel takes, so that some is here until the client reads.
+    let sent = pattern(0, 20_000_000);
+    node.send(conn, owner, &sent).unwrap();
+    let wait = node.try_send(conn, owner, b"more").unwrap().expect("a wait");
     (conn, client, sent, wait)
 }
 
