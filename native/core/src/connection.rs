@@ -575,6 +575,8 @@ impl<H: Host> Connection<H> {
                 Fate::Gone
             }
             Phase::Running => Fate::Keep,
+            // A slow client may be silent because it is still receiving.
+            Phase::Waiting(Stage::New | Stage::Idle) => self.begin_close(cx, false),
             _ => Fate::Gone,
         }
     }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,12 @@ impl Wait {
     }
 
     pub(crate) fn is_pending(&self) -> bool {
-        self.0.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty)
+        self.0.try_recv() == Err(TryRecvError::Empty)
+    }
+
+    /// It ended, and not by a wake-up.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.0.try_recv() == Err(TryRecvError::Disconnected)
     }
 }
 
@@ -173,6 +178,9 @@ impl Port {
     }
 }
 
+/// Data, or the wait for them and after how much of it to park.
+pub(crate) type Attempt = Result<Vec<u8>, (Wait, Option<Duration>)>;
+
 /// A system and its processes.
 pub(crate) struct Node {
     pub(crate) system: Arc<System<TestHost>>,
@@ -261,12 +269,7 @@ impl Node {
     }
 
     /// One read; its outcome, and where a wake-up would come.
-    pub(crate) fn try_read(
-        &self,
-        conn: Conn,
-        process: &Process,
-        wants: usize,
-    ) -> Result<Result<Vec<u8>, (Wait, Option<Duration>)>, Error> {
+    pub(crate) fn try_read(&self, conn: Conn, process: &Process, wants: usize) -> Result<Attempt, Error> {
         let (waiter, wait) = waiter();
         let outcome = self.system.read(
             conn,
@@ -283,6 +286,12 @@ impl Node {
             ReadOutcome::Data(data) => Ok(data),
             ReadOutcome::Wait { park_after } => Err((wait, park_after)),
         })
+    }
+
+    /// When nothing is there, a read that waits; true when it does.
+    #[track_caller]
+    pub(crate) fn waits_for_next(&self, conn: Conn, process: &Process) -> bool {
+        self.info(conn).inbound == 0 && matches!(self.try_read(conn, process, 0), Ok(Err(_)))
     }
 
     /// A read that has to wait.
@@ -398,9 +407,10 @@ pub(crate) fn reset(client: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
 }
 
-/// Small buffers in the kernel, so that little output fills them.
+/// Small buffers in the kernel, so that little output fills them. The client's holds two segments of the
+/// loopback device: with less, every window update waits for a timer of the kernel's.
 pub(crate) fn narrow(node: &Node, conn: Conn, process: &Process, client: &TcpStream) {
-    rustix::net::sockopt::set_socket_recv_buffer_size(client, 4096).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(client, 128 * 1024).unwrap();
     node.set(conn, process, Opt::SendBuffer(4096));
 }
 
@@ -419,19 +429,5 @@ impl Random {
 
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
-    }
-}
-
-/// A wait that must not have ended by a wake-up nor by its waiter's being dropped.
-pub(crate) fn is_dropped(wait: &Wait) -> bool {
-    matches!(wait.0.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Disconnected))
-}
-
-impl Node {
-    /// A read that asks for a next request: true when it has to wait, and does.
-    #[track_caller]
-    pub(crate) fn try_read_boundary(&self, conn: Conn, process: &Process) -> bool {
-        let is_there = self.info(conn).inbound > 0;
-        !is_there && matches!(self.try_read(conn, process, 0), Ok(Err(_)))
     }
 }

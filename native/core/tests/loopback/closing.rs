@@ -9,8 +9,10 @@ use std::net::TcpStream;
 #[track_caller]
 fn with_output(node: &Node, owner: &Process) -> (Conn, TcpStream, Vec<u8>, Wait) {
     let (conn, client) = node.raw(owner);
-    narrow(node, conn, owner, &client);
-    let (sent, wait) = node.fill(conn, owner);
+    // More than the kernel takes, so that some is here until the client reads.
+    let sent = pattern(0, 20_000_000);
+    node.send(conn, owner, &sent).unwrap();
+    let wait = node.try_send(conn, owner, b"more").unwrap().expect("a wait");
     (conn, client, sent, wait)
 }
 
@@ -123,7 +125,7 @@ fn a_monitor_tells_once_unless_it_was_taken_back() {
     node.system.monitor(conn, 2, taken).unwrap();
     assert!(node.system.demonitor(conn, 2));
     assert!(!node.system.demonitor(conn, 2));
-    assert!(is_dropped(&taken_wait));
+    assert!(taken_wait.is_dropped());
     assert!(kept_wait.is_pending());
     node.system.close(conn, &mut node.sink()).unwrap();
     kept_wait.woken();

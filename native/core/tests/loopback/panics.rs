@@ -1,1 +1,26 @@
-//! todo
+//! A bug in a reactor ends one connection.
+
+use crate::common::*;
+use megaphone_core::{Config, Error, Notice};
+use std::io::Write;
+
+#[test]
+fn a_panic_ends_its_connection_and_no_other() {
+    let node = Node::with(Config { reactors: 1, max_connections: 10 });
+    let owner = node.spawn();
+    let (victim, victims_client) = node.raw(&owner);
+    let (other, mut client) = node.raw(&owner);
+    let wait = node.wait_read(victim, &owner, 0);
+    node.system.inject_panic(victim);
+    wait.woken();
+    assert_eq!(node.notice(), Notice::Panicked { conn: Some(victim) });
+    assert_eq!(node.recv(victim, &owner, 0), Err(Error::Closed));
+    assert_eq!(read_to_end(&victims_client), b"");
+    client.write_all(b"alive").unwrap();
+    assert_eq!(node.recv(other, &owner, 0).unwrap(), b"alive");
+    assert_eq!(node.system.stats().connections, 1);
+    assert_eq!(node.watches(), 1);
+    let (third, mut client) = node.raw(&owner);
+    client.write_all(b"new").unwrap();
+    assert_eq!(node.recv(third, &owner, 0).unwrap(), b"new");
+}

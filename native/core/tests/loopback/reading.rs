@@ -67,7 +67,7 @@ fn a_reader_who_died_makes_room_for_another() {
     let lost = node.wait_read(conn, &first, 0);
     node.kill(&first);
     let wait = node.wait_read(conn, &second, 0);
-    assert!(is_dropped(&lost));
+    assert!(lost.is_dropped());
     client.write_all(b"x").unwrap();
     wait.woken();
     assert_eq!(node.recv(conn, &second, 0).unwrap(), b"x");
@@ -82,7 +82,7 @@ fn a_read_that_was_given_up_loses_nothing() {
     node.system.cancel_wait(conn, other.pid, &mut node.sink()).unwrap();
     assert!(wait.is_pending(), "another's cancelling changes nothing");
     node.system.cancel_wait(conn, owner.pid, &mut node.sink()).unwrap();
-    assert!(is_dropped(&wait));
+    assert!(wait.is_dropped());
     client.write_all(b"kept").unwrap();
     assert_eq!(node.recv(conn, &other, 0).unwrap(), b"kept");
 }

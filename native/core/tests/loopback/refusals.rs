@@ -81,6 +81,28 @@ fn a_connection_that_was_parked_and_is_silent_closes() {
 }
 
 #[test]
+fn an_answer_that_is_still_leaving_outlives_the_silence() {
+    let node = Node::new();
+    let starter = node.spawn();
+    let idle_timeout = Duration::from_millis(100);
+    let mut client = node.listen(ListenerConfig { idle_timeout, ..http() }, Some(&starter)).connect();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let conn = starter.started();
+    node.recv(conn, &starter, 0).unwrap();
+    let answer = pattern(0, 20_000_000);
+    node.send(conn, &starter, &answer).unwrap();
+    node.wait_read(conn, &starter, 0);
+    assert_eq!(node.system.park(conn, starter.pid, &mut node.sink()), Ok(true));
+    eventually("the end of the idle time", || {
+        let conns = node.system.connections();
+        conns.iter().all(|conn| node.system.info(*conn).is_ok_and(|info| info.phase == "draining"))
+    });
+    assert!(read_to_end(&client) == answer);
+    drop(client);
+    node.emptied();
+}
+
+#[test]
 fn bad_bytes_after_a_request_are_refused_when_it_is_their_turn() {
     let node = Node::new();
     let starter = node.spawn();

@@ -81,7 +81,7 @@ fn a_parked_connection_comes_back_under_another_name() {
     node.system.monitor(first, 1, told).unwrap();
     assert!(park(&node, first, &handler));
     monitor.woken();
-    assert!(is_dropped(&wait));
+    assert!(wait.is_dropped());
     assert_eq!(node.watches(), 0);
     assert_eq!(node.try_read(first, &handler, 0).err(), Some(Error::Closed));
     assert_eq!(node.try_send(first, &handler, b"x").err(), Some(Error::Closed));
@@ -340,7 +340,7 @@ fn what_is_delivered_is_what_was_sent() {
                 got += wants;
             }
             let is_last = at + 1 == bodies.len();
-            if !is_last && random.below(2) == 0 && node.try_read_boundary(conn, &starter) {
+            if !is_last && random.below(2) == 0 && node.waits_for_next(conn, &starter) {
                 if park(&node, conn, &starter) {
                     conn = starter.started();
                 } else {

@@ -80,11 +80,11 @@ fn a_reset_wakes_those_who_wait_to_send() {
 fn a_wait_to_send_can_be_given_up() {
     let node = Node::new();
     let owner = node.spawn();
-    let (conn, client) = node.raw(&owner);
-    narrow(&node, conn, &owner, &client);
-    let (_, wait) = node.fill(conn, &owner);
+    let (conn, _client) = node.raw(&owner);
+    node.send(conn, &owner, &pattern(0, 20_000_000)).unwrap();
+    let wait = node.try_send(conn, &owner, b"x").unwrap().expect("a wait");
     node.system.cancel_wait(conn, owner.pid, &mut node.sink()).unwrap();
-    assert!(is_dropped(&wait));
+    assert!(wait.is_dropped());
 }
 
 #[test]
