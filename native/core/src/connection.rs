@@ -23,8 +23,10 @@ use rustix::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod closing;
 mod raw;
 mod read;
+mod requests;
 mod setting;
 mod write;
 
@@ -346,40 +348,6 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    fn settle_waiting(&mut self, cx: &mut Cx<'_, H>) -> Fate {
-        let stage = match self.advance() {
-            Some(Progress::Ready) => return self.start(cx),
-            Some(Progress::Refused(error)) => return self.refuse(cx, error),
-            None => return Fate::Gone,
-            Some(_) if self.flags.ended => return Fate::Gone,
-            Some(Progress::Idle) => Stage::Idle,
-            Some(Progress::Head) => Stage::Head,
-            Some(Progress::Body { send_continue }) => {
-                if send_continue {
-                    self.write_own(CONTINUE);
-                }
-                Stage::Body
-            }
-        };
-        if self.phase != Phase::Waiting(stage) {
-            self.phase = Phase::Waiting(stage);
-            let config = &self.listener.config;
-            self.deadline = cx.system.deadline(match stage {
-                Stage::New | Stage::Idle => config.idle_timeout,
-                Stage::Head => config.head_timeout,
-                Stage::Body => config.body_timeout,
-            });
-        }
-        Fate::Keep
-    }
-
-    /// Where the sequence of requests stands. None outside of request mode.
-    fn advance(&mut self) -> Option<Progress> {
-        let progress = self.requests.as_mut()?.advance(&mut self.inbound, &self.listener.config.limits);
-        self.release_inbound();
-        Some(progress)
-    }
-
     fn release_inbound(&mut self) {
         if self.inbound.is_empty() && self.inbound.capacity() > 0 {
             self.inbound = BytesMut::new();
@@ -395,13 +363,6 @@ impl<H: Host> Connection<H> {
             cx.sink.emit(Event::Start { to, listener: self.listener.id, conn: cx.conn });
         }
         Fate::Keep
-    }
-
-    /// Answers bad input and closes.
-    fn refuse(&mut self, cx: &mut Cx<'_, H>, error: RequestError) -> Fate {
-        self.detach(cx);
-        self.write_own(error.response());
-        self.begin_close(cx, true)
     }
 
     /// Output of ours, which no sender waits for.
@@ -466,118 +427,6 @@ impl<H: Host> Connection<H> {
         let writers = attached.writers.into_iter().map(|(_, waiter)| waiter);
         for waiter in readers.into_iter().chain(writers).chain(monitors) {
             cx.sink.emit(Event::Wake(waiter));
-        }
-    }
-
-    /// A handler at a request boundary waited in vain: the connection goes on without it. False when there
-    /// is something for it after all.
-    pub(crate) fn park(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Result<(bool, Fate), Error> {
-        let (Some(attached), Some(requests)) = (&self.attached, &self.requests) else {
-            return Err(Error::Closed);
-        };
-        let is_for_another = attached.reader.as_ref().is_some_and(|reader| reader.process != process);
-        if is_for_another || requests.remaining() > 0 {
-            return Ok((false, Fate::Keep));
-        }
-        if matches!(self.advance(), Some(Progress::Ready | Progress::Refused(_))) {
-            return Ok((false, Fate::Keep));
-        }
-        // The wake-up of its own wait would come late.
-        self.cancel_wait(process);
-        self.detach(cx);
-        self.phase = Phase::Waiting(Stage::New);
-        Ok((true, self.settle(cx)))
-    }
-
-    /// The owner is done: what is queued is sent, then the connection closes.
-    pub(crate) fn close(&mut self, cx: &mut Cx<'_, H>) -> Fate {
-        let is_unread = !self.inbound.is_empty()
-            || self.requests.as_ref().is_some_and(|requests| requests.remaining() > 0)
-            || self.flags.readable;
-        self.detach(cx);
-        self.begin_close(cx, is_unread)
-    }
-
-    /// `lingers`: closing with unread input would reset the connection and destroy what was sent last.
-    fn begin_close(&mut self, cx: &mut Cx<'_, H>, lingers: bool) -> Fate {
-        self.detach(cx);
-        self.inbound = BytesMut::new();
-        self.phase = Phase::Draining { lingers };
-        self.deadline = cx.system.deadline(DRAIN);
-        self.finish_drain(cx)
-    }
-
-    fn finish_drain(&mut self, cx: &mut Cx<'_, H>) -> Fate {
-        let Phase::Draining { lingers } = self.phase else { return Fate::Keep };
-        if !self.outbound.is_empty() {
-            return Fate::Look;
-        }
-        // Also what came while output left must not make the close a reset.
-        let lingers = lingers || self.flags.readable;
-        if !lingers || self.flags.ended || self.source.shutdown(Shutdown::Write).is_err() {
-            return Fate::Gone;
-        }
-        self.phase = Phase::Lingering { discarded: 0 };
-        self.deadline = cx.system.deadline(LINGER);
-        // Whatever came in before is to be discarded, edge or not.
-        self.flags.readable = true;
-        Fate::Look
-    }
-
-    /// The owner died.
-    pub(crate) fn owner_down(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
-        if self.owner() == Some(process) { self.close(cx) } else { Fate::Keep }
-    }
-
-    /// The last step of a connection: nobody is left waiting.
-    pub(crate) fn vanish(&mut self, cx: &mut Cx<'_, H>) {
-        self.detach(cx);
-    }
-
-    /// Closes at once, whoever has it. The owner in active mode is told.
-    pub(crate) fn abort(&mut self, cx: &mut Cx<'_, H>) -> Fate {
-        if let Some(attached) = &self.attached
-            && attached.options.active != Active::Off
-        {
-            cx.sink.emit(Event::Closed { to: attached.owner, conn: cx.conn, error: None });
-        }
-        self.detach(cx);
-        Fate::Gone
-    }
-
-    /// The wheel looked at `tick`. Returns whether the deadline is over.
-    pub(crate) fn timer_fired(&mut self, tick: Tick) -> bool {
-        if self.timer_at != tick {
-            return false; // an entry that a nearer one replaced
-        }
-        self.timer_at = 0;
-        self.deadline != 0 && self.deadline <= tick
-    }
-
-    /// When the wheel should look, if it should and does not.
-    pub(crate) fn timer_wanted(&self) -> Option<Tick> {
-        let is_late = self.timer_at == 0 || self.deadline < self.timer_at;
-        (self.deadline != 0 && is_late).then_some(self.deadline)
-    }
-
-    pub(crate) fn timer_set(&mut self, at: Tick) {
-        self.timer_at = at;
-    }
-
-    /// The deadline is over.
-    pub(crate) fn timed_out(&mut self, cx: &mut Cx<'_, H>) -> Fate {
-        self.deadline = 0;
-        match self.phase {
-            Phase::Waiting(Stage::Head) => self.refuse(cx, RequestError::HeadTimeout),
-            Phase::Waiting(Stage::Body) => self.refuse(cx, RequestError::BodyTimeout),
-            Phase::Starting => {
-                cx.system.notices().start_timeout(cx.sink, self.listener.id);
-                Fate::Gone
-            }
-            Phase::Running => Fate::Keep,
-            // A slow client may be silent because it is still receiving.
-            Phase::Waiting(Stage::New | Stage::Idle) => self.begin_close(cx, false),
-            _ => Fate::Gone,
         }
     }
 

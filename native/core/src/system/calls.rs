@@ -1,0 +1,207 @@
+//! What may be asked of one connection. Each call locks that connection and nothing else.
+
+use super::*;
+
+impl<H: Host> System<H> {
+    /// Gives data to `take`, or has `process` wait; without a waiter it only looks. `wants` bytes; 0 is
+    /// whatever is there, or one packet.
+    pub fn read<R>(
+        &self,
+        conn: Conn,
+        process: H::Process,
+        wants: usize,
+        sink: &mut dyn Sink<H>,
+        waiter: Option<impl FnOnce() -> H::Waiter>,
+        take: impl FnOnce(Received<'_>, Delivery) -> R,
+    ) -> Result<ReadOutcome<R>, Error> {
+        self.with(conn, sink, |connection, cx| connection.read(cx, process, wants, waiter, take))?
+    }
+
+    /// As [`read`](Self::read), but looks into the source, through `buf`, instead of waiting.
+    pub fn poll_read<R>(
+        &self,
+        conn: Conn,
+        process: H::Process,
+        wants: usize,
+        sink: &mut dyn Sink<H>,
+        buf: &mut [u8],
+        take: impl FnOnce(Received<'_>, Delivery) -> R,
+    ) -> Result<ReadOutcome<R>, Error> {
+        self.with(conn, sink, |connection, cx| connection.poll_read(cx, process, wants, buf, take))?
+    }
+
+    /// `process` no longer waits, for data or for room to send.
+    pub fn cancel_wait(&self, conn: Conn, process: H::Process, sink: &mut dyn Sink<H>) -> Result<(), Error> {
+        self.with(conn, sink, |connection, _| (connection.cancel_wait(process), Fate::Keep))
+    }
+
+    /// Detaches a handler that waited for a next request. False: there is something to read after all.
+    pub fn park(&self, conn: Conn, process: H::Process, sink: &mut dyn Sink<H>) -> Result<bool, Error> {
+        self.with(conn, sink, |connection, cx| match connection.park(cx, process) {
+            Ok((parked, fate)) => (Ok(parked), fate),
+            Err(error) => (Err(error), Fate::Keep),
+        })?
+    }
+
+    /// Sends all of `bytes`, or registers the waiter.
+    pub fn write(
+        &self,
+        conn: Conn,
+        process: H::Process,
+        bytes: &[u8],
+        sink: &mut dyn Sink<H>,
+        waiter: impl FnOnce() -> H::Waiter,
+    ) -> Result<WriteOutcome, Error> {
+        self.with(conn, sink, |connection, cx| {
+            let out = connection.write(cx, process, bytes, waiter);
+            // After an error whoever reads has to learn of the end.
+            let fate = if out.is_err() { Fate::Look } else { Fate::Keep };
+            (out, fate)
+        })?
+    }
+
+    /// Sends up to 1 MiB of a file from `offset`. May wait for the disk, never for the peer. `Ok(None)`: the
+    /// waiter is registered; `Ok(Some(0))`: the end of the file.
+    pub fn sendfile(
+        &self,
+        conn: Conn,
+        process: H::Process,
+        (file, offset, count): (impl AsFd, u64, usize),
+        sink: &mut dyn Sink<H>,
+        waiter: impl Fn() -> H::Waiter,
+    ) -> Result<Option<usize>, Error> {
+        let begun = self.with(conn, sink, |connection, cx| {
+            (connection.begin_sendfile(cx, process, &waiter), Fate::Keep)
+        })??;
+        let SendfileOutcome::Go(socket) = begun else { return Ok(None) };
+        let mut position = offset;
+        let sent = rustix::fs::sendfile(&socket, file, Some(&mut position), count.min(SENDFILE_BYTES));
+        self.with(conn, sink, |connection, cx| {
+            let out = connection.end_sendfile(process, sent, &waiter);
+            if out == Ok(None) && connection.is_writable() {
+                connection.cancel_wait(process);
+                cx.sink.emit(Event::Wake(waiter()));
+            }
+            let fate = if out.is_err() { Fate::Look } else { Fate::Keep };
+            (out, fate)
+        })?
+    }
+
+    /// The owner's close: what is queued is sent, then the connection closes.
+    pub fn close(&self, conn: Conn, sink: &mut dyn Sink<H>) -> Result<(), Error> {
+        self.with(conn, sink, |connection, cx| {
+            if connection.owner().is_none() && !connection.is_starting() {
+                // Given up before, or not accepted yet: it isn't the caller's.
+                return (Err(Error::Closed), Fate::Keep);
+            }
+            (Ok(()), connection.close(cx))
+        })?
+    }
+
+    /// Closes at once, whoever has it.
+    pub fn abort(&self, conn: Conn, sink: &mut dyn Sink<H>) -> Result<(), Error> {
+        self.with(conn, sink, |connection, cx| ((), connection.abort(cx)))
+    }
+
+    /// Closes one side or both.
+    pub fn shutdown(
+        &self,
+        conn: Conn,
+        process: H::Process,
+        how: Shutdown,
+        sink: &mut dyn Sink<H>,
+    ) -> Result<(), Error> {
+        self.with(conn, sink, |connection, cx| (connection.shutdown(cx, process, how), Fate::Look))?
+    }
+
+    /// Sets one option.
+    pub fn set(
+        &self,
+        conn: Conn,
+        process: H::Process,
+        option: Opt,
+        sink: &mut dyn Sink<H>,
+    ) -> Result<(), Error> {
+        self.with(conn, sink, |connection, cx| match connection.set(cx, process, option) {
+            Ok(fate) => (Ok(()), fate),
+            Err(error) => (Err(error), Fate::Keep),
+        })?
+    }
+
+    /// Gets the option that `like` is one of.
+    pub fn get(&self, conn: Conn, like: Opt) -> Result<Opt, Error> {
+        self.peek(conn, |connection| connection.get(like))?
+    }
+
+    /// Somebody was started to have the connection; it closes when `process` has ended already.
+    pub fn handler_started(
+        &self,
+        conn: Conn,
+        process: H::Process,
+        sink: &mut dyn Sink<H>,
+    ) -> Result<(), Error> {
+        self.with(conn, sink, |connection, cx| ((), connection.handler_started(cx, process)))
+    }
+
+    /// To be called when a watched process has ended.
+    pub fn owner_down(&self, conn: Conn, process: H::Process, sink: &mut dyn Sink<H>) {
+        // A connection that closed meanwhile is no loss.
+        let _ = self.with(conn, sink, |connection, cx| ((), connection.owner_down(cx, process)));
+    }
+
+    /// Hands the connection from one owner to another.
+    pub fn give(
+        &self,
+        conn: Conn,
+        from: H::Process,
+        to: H::Process,
+        sink: &mut dyn Sink<H>,
+    ) -> Result<(), Error> {
+        self.with(conn, sink, |connection, cx| (connection.give(cx, from, to), Fate::Keep))?
+    }
+
+    /// Whoever has the connection.
+    pub fn owner(&self, conn: Conn) -> Result<Option<H::Process>, Error> {
+        self.peek(conn, |connection| connection.owner())
+    }
+
+    /// How long a send may wait, and whether the connection closes then.
+    pub fn send_timeout(&self, conn: Conn) -> Result<(Option<Duration>, bool), Error> {
+        self.peek(conn, |connection| connection.send_timeout())
+    }
+
+    /// The other end.
+    pub fn peer(&self, conn: Conn) -> Result<Address, Error> {
+        self.peek(conn, |connection| connection.source().peer())?.map_err(Error::Os)
+    }
+
+    /// Our end.
+    pub fn local(&self, conn: Conn) -> Result<Address, Error> {
+        self.peek(conn, |connection| connection.source().local())?.map_err(Error::Os)
+    }
+
+    /// Counters, and the bytes that wait to be sent.
+    pub fn traffic(&self, conn: Conn) -> Result<(Traffic, usize), Error> {
+        self.peek(conn, |connection| (connection.traffic(), connection.queued()))
+    }
+
+    /// Puts bytes back before those that were not read.
+    pub fn unread(&self, conn: Conn, bytes: &[u8]) -> Result<(), Error> {
+        self.peek(conn, |connection| connection.unread(bytes))?
+    }
+
+    /// Has `waiter` woken when the connection is no longer its owner's.
+    pub fn monitor(&self, conn: Conn, key: u64, waiter: H::Waiter) -> Result<(), Error> {
+        self.peek(conn, |connection| connection.monitor(key, waiter))?
+    }
+
+    /// Takes that back. False when there was none.
+    pub fn demonitor(&self, conn: Conn, key: u64) -> bool {
+        self.peek(conn, |connection| connection.demonitor(key)).unwrap_or(false)
+    }
+
+    /// One connection, as it is now.
+    pub fn info(&self, conn: Conn) -> Result<ConnectionInfo<H::Process>, Error> {
+        self.peek(conn, |connection| connection.info())
+    }
+}

@@ -1,0 +1,156 @@
+//! What may be asked of listeners.
+
+use super::*;
+
+impl<H: Host> System<H> {
+    /// Accepts connections on a listening socket from here on. `starter` is told of those that want a
+    /// handler.
+    pub fn listen(
+        &self,
+        fd: OwnedFd,
+        config: ListenerConfig,
+        starter: Option<H::Process>,
+    ) -> Result<ListenerId, Error> {
+        rustix::net::listen(&fd, config.backlog)?;
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        let number = self.next_listener.fetch_add(1, Ordering::Relaxed);
+        let id = ListenerId(u32::try_from(number).map_err(|_| Error::Os(Errno::NFILE))?);
+        let shard = number % self.shards.len();
+        let raw = fd.as_fd().as_raw_fd();
+        let listener = Arc::new(Listener::new(id, shard, fd, config));
+        *listener.starter.write() = starter;
+        self.listeners.write().insert(id.0, Arc::clone(&listener));
+        let token = Token(Reactor::<H>::LISTENERS + id.0 as usize);
+        let registered = self.shards[shard].registry.register(&mut SourceFd(&raw), token, Interest::READABLE);
+        if registered.is_err() {
+            self.listeners.write().remove(&id.0);
+            return Err(Error::Os(Errno::NOSPC));
+        }
+        Ok(id)
+    }
+
+    pub(crate) fn listener(&self, id: ListenerId) -> Option<Arc<Listener<H>>> {
+        self.listeners.read().get(&id.0).cloned()
+    }
+
+    /// Stops accepting. Connections that were accepted live on, but for those that nobody has taken.
+    pub fn close_listener(&self, id: ListenerId, sink: &mut dyn Sink<H>) -> Result<(), Error> {
+        let listener = self.listener(id).ok_or(Error::Closed)?;
+        let fd = listener.fd.lock().take().ok_or(Error::Closed)?;
+        // The descriptor may be shared with the one who opened it: closing ours would not end the interest.
+        let _gone_with_the_descriptor =
+            self.shards[listener.shard].registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        drop(fd);
+        let (ready, waiters) = {
+            let mut queue = listener.queue.lock();
+            (std::mem::take(&mut queue.ready), std::mem::take(&mut queue.waiters))
+        };
+        for acceptor in waiters {
+            sink.emit(Event::Wake(acceptor.waiter));
+        }
+        for conn in ready {
+            // One that closed meanwhile is no loss.
+            let _ = self.abort(conn, sink);
+        }
+        if listener.is_short.swap(false, Ordering::Relaxed) {
+            self.notices.no_longer_paused();
+        }
+        self.forget_if_done(&listener);
+        Ok(())
+    }
+
+    /// A closed listener without connections is no more.
+    pub(super) fn forget_if_done(&self, listener: &Arc<Listener<H>>) {
+        if listener.connections.load(Ordering::Relaxed) == 0 && listener.fd.lock().is_none() {
+            self.listeners.write().remove(&listener.id.0);
+        }
+    }
+
+    /// Figures of a listener that is open or has open connections.
+    pub fn listener_info(&self, id: ListenerId) -> Result<ListenerInfo, Error> {
+        self.listener(id).map(|listener| listener.info()).ok_or(Error::Closed)
+    }
+
+    /// Somebody else starts handlers from here on.
+    pub fn set_starter(&self, id: ListenerId, starter: H::Process) -> Result<(), Error> {
+        *self.listener(id).ok_or(Error::Closed)?.starter.write() = Some(starter);
+        Ok(())
+    }
+
+    /// Takes an accepted connection of a listener in [`Mode::Accept`]; `process` has it then. `None`: the
+    /// waiter is registered.
+    pub fn accept(
+        &self,
+        id: ListenerId,
+        process: H::Process,
+        waiter: impl FnOnce() -> H::Waiter,
+        sink: &mut dyn Sink<H>,
+    ) -> Result<Option<Conn>, Error> {
+        let listener = self.listener(id).ok_or(Error::Closed)?;
+        if listener.config.mode != Mode::Accept {
+            return Err(Error::Invalid);
+        }
+        loop {
+            let conn = {
+                let mut queue = listener.queue.lock();
+                let Some(conn) = queue.ready.pop_front() else {
+                    if listener.fd.lock().is_none() {
+                        return Err(Error::Closed);
+                    }
+                    queue.waiters.push_back(Acceptor { process, waiter: waiter() });
+                    return Ok(None);
+                };
+                conn
+            };
+            if listener.is_paused.load(Ordering::Relaxed) {
+                self.shards[listener.shard].post(Mail::Accept(listener.id));
+            }
+            let taken =
+                self.with(conn, sink, |connection, cx| (connection.accepted_by(cx, process), Fate::Look));
+            match taken {
+                Ok(true) => return Ok(Some(conn)),
+                Ok(false) => {
+                    // Whoever asks has ended: the connection is for another.
+                    listener.queue.lock().ready.push_front(conn);
+                    self.wake_acceptor(&listener, sink);
+                    return Err(Error::Closed);
+                }
+                // It closed meanwhile.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Tells one who waits for a connection that there is one. Who died while it waited can't take it.
+    pub(crate) fn wake_acceptor(&self, listener: &Listener<H>, sink: &mut dyn Sink<H>) {
+        let acceptor = {
+            let mut queue = listener.queue.lock();
+            if queue.ready.is_empty() {
+                return;
+            }
+            loop {
+                match queue.waiters.pop_front() {
+                    Some(acceptor) if !self.host.is_alive(acceptor.process) => {}
+                    other => break other,
+                }
+            }
+        };
+        if let Some(acceptor) = acceptor {
+            sink.emit(Event::Wake(acceptor.waiter));
+        }
+    }
+
+    /// `process` no longer waits for a connection.
+    pub fn cancel_accept(&self, id: ListenerId, process: H::Process) {
+        let Some(listener) = self.listener(id) else { return };
+        let is_owed = {
+            let mut queue = listener.queue.lock();
+            queue.waiters.retain(|acceptor| acceptor.process != process);
+            !queue.ready.is_empty() && !queue.waiters.is_empty()
+        };
+        if is_owed {
+            // It had been woken, and leaves the connection to the next one.
+            self.shards[listener.shard].post(Mail::Accept(listener.id));
+        }
+    }
+}

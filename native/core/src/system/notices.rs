@@ -1,0 +1,64 @@
+//! How often the log is told of what.
+
+use super::*;
+
+/// Notices, each kind at most once a minute.
+#[derive(Default)]
+pub(crate) struct Notices {
+    last: Mutex<[Option<Instant>; 4]>,
+    paused: AtomicUsize,
+}
+
+impl Notices {
+    const EVERY: Duration = Duration::from_secs(60);
+
+    fn is_due(&self, kind: usize) -> bool {
+        let now = Instant::now();
+        let last = &mut self.last.lock()[kind];
+        let is_due = last.is_none_or(|last| now.duration_since(last) >= Self::EVERY);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn paused<H: Host>(
+        &self,
+        sink: &mut dyn Sink<H>,
+        listener: ListenerId,
+        connections: usize,
+        error: Option<Errno>,
+    ) {
+        self.paused.fetch_add(1, Ordering::Relaxed);
+        if self.is_due(0) {
+            sink.emit(Event::Notice(Notice::AcceptPaused { listener, connections, error }));
+        }
+    }
+
+    pub(super) fn no_longer_paused(&self) {
+        self.paused.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn resumed<H: Host>(&self, sink: &mut dyn Sink<H>, listener: ListenerId) {
+        self.no_longer_paused();
+        if self.is_due(1) {
+            sink.emit(Event::Notice(Notice::AcceptResumed { listener }));
+        }
+    }
+
+    pub(crate) fn accept_failed<H: Host>(&self, sink: &mut dyn Sink<H>, listener: ListenerId, error: Errno) {
+        if self.is_due(2) {
+            sink.emit(Event::Notice(Notice::AcceptFailed { listener, error }));
+        }
+    }
+
+    pub(crate) fn start_timeout<H: Host>(&self, sink: &mut dyn Sink<H>, listener: ListenerId) {
+        if self.is_due(3) {
+            sink.emit(Event::Notice(Notice::StartTimeout { listener }));
+        }
+    }
+}
