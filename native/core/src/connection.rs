@@ -34,7 +34,7 @@ mod write;
 const LINGER: Duration = Duration::from_secs(2);
 /// Bytes that a peer may still send meanwhile.
 const LINGER_BYTES: usize = 1024 * 1024;
-/// How long output may take to leave once its owner is gone.
+/// How long a peer may take none of the output that is left once its owner is gone.
 const DRAIN: Duration = Duration::from_secs(30);
 /// Reads at a turn; then other connections have theirs.
 const READS_A_TURN: usize = 16;

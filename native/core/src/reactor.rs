@@ -146,7 +146,7 @@ impl<H: Host> Reactor<H> {
         self.accept_all();
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&mut self) -> Option<Duration> {
         if !self.again.is_empty() || !self.accept_again.is_empty() {
             return Some(Duration::ZERO);
         }

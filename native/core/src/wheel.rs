@@ -16,17 +16,20 @@ pub(crate) struct Wheel {
     /// Every bucket up to this tick was fired.
     fired: Tick,
     entries: usize,
+    /// No bucket before this tick has an entry.
+    first: Tick,
 }
 
 impl Wheel {
     pub(crate) fn new(now: Tick) -> Self {
-        Self { buckets: (0..BUCKETS).map(|_| Vec::new()).collect(), fired: now, entries: 0 }
+        Self { buckets: (0..BUCKETS).map(|_| Vec::new()).collect(), fired: now, entries: 0, first: now }
     }
 
     /// Has `slot` fire at `deadline` or earlier; returns when.
     pub(crate) fn insert(&mut self, slot: u32, deadline: Tick) -> Tick {
         let at = deadline.clamp(self.fired + 1, self.fired + HORIZON);
         self.buckets[at as usize % BUCKETS].push(slot);
+        self.first = if self.entries == 0 { at } else { self.first.min(at) };
         self.entries += 1;
         at
     }
@@ -48,15 +51,16 @@ impl Wheel {
         }
     }
 
-    /// How long the thread may sleep.
-    pub(crate) fn sleep(&self, now: Tick) -> Option<Duration> {
+    /// How long the thread may sleep. Looks at each empty bucket once, however often it is asked.
+    pub(crate) fn sleep(&mut self, now: Tick) -> Option<Duration> {
         if self.entries == 0 {
             return None;
         }
-        let first = (1..=HORIZON + 1)
-            .find(|ahead| !self.buckets[(self.fired + ahead) as usize % BUCKETS].is_empty())
-            .unwrap_or(1);
-        Some(TICK * (self.fired + first).saturating_sub(now).max(1))
+        self.first = self.first.max(self.fired + 1);
+        while self.buckets[self.first as usize % BUCKETS].is_empty() {
+            self.first += 1;
+        }
+        Some(TICK * self.first.saturating_sub(now).max(1))
     }
 }
 

@@ -247,8 +247,10 @@ fn unrecv<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> {
 fn monitor(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
     let system = system()?;
     let reference = env.make_ref();
-    let monitored = conn(id)
-        .and_then(|conn| system.monitor(conn, key(*reference), Waiter::down(env.pid(), reference, conn)));
+    let monitored = conn(id).and_then(|conn| {
+        let waiter = Waiter::down(env.pid(), reference, conn);
+        system.monitor(conn, Pid(env.pid()), key(*reference), waiter, &mut CallerSink { env })
+    });
     Ok(answer(env, monitored, |()| *reference))
 }
 

@@ -129,7 +129,14 @@ impl<H: Host> Connection<H> {
     }
 
     /// `waiter` is woken when the connection is no longer its owner's.
-    pub(crate) fn monitor(&mut self, key: u64, waiter: H::Waiter) -> Result<(), Error> {
+    pub(crate) fn monitor(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        process: H::Process,
+        key: u64,
+        waiter: H::Waiter,
+    ) -> Result<(), Error> {
+        self.claim(cx, process);
         let attached = self.attached.as_mut().ok_or(Error::Closed)?;
         attached.monitors.push((key, waiter));
         Ok(())

@@ -1,6 +1,6 @@
 //! Sending, and waiting for room to send.
 
-use super::{Connection, Cx, Fate, Phase, SendfileOutcome, WriteOutcome};
+use super::{Connection, Cx, DRAIN, Fate, Phase, SendfileOutcome, WriteOutcome};
 use crate::Error;
 use crate::host::{Event, Host};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -84,10 +84,12 @@ impl<H: Host> Connection<H> {
                 self.add_writer(process, waiter());
                 Ok(None)
             }
-            Err(errno) => {
+            Err(errno @ (Errno::PIPE | Errno::CONNRESET | Errno::TIMEDOUT | Errno::NOTCONN)) => {
                 self.fail(errno);
                 Err(self.end())
             }
+            // The file's fault: the connection is as good as before.
+            Err(errno) => Err(Error::Os(errno)),
         }
     }
 
@@ -101,7 +103,12 @@ impl<H: Host> Connection<H> {
     /// The reactor's: the socket takes bytes again.
     pub(super) fn flush(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         match self.outbound.flush(&self.source) {
-            Ok(written) => self.traffic.sent += written as u64,
+            Ok(written) => {
+                self.traffic.sent += written as u64;
+                if written > 0 && matches!(self.phase, Phase::Draining { .. }) {
+                    self.deadline = cx.system.deadline(DRAIN);
+                }
+            }
             Err(errno) => self.fail(errno),
         }
         if self.outbound.len() <= self.options().low_watermark {

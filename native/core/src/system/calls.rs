@@ -191,8 +191,15 @@ impl<H: Host> System<H> {
     }
 
     /// Has `waiter` woken when the connection is no longer its owner's.
-    pub fn monitor(&self, conn: Conn, key: u64, waiter: H::Waiter) -> Result<(), Error> {
-        self.peek(conn, |connection| connection.monitor(key, waiter))?
+    pub fn monitor(
+        &self,
+        conn: Conn,
+        process: H::Process,
+        key: u64,
+        waiter: H::Waiter,
+        sink: &mut dyn Sink<H>,
+    ) -> Result<(), Error> {
+        self.with(conn, sink, |connection, cx| (connection.monitor(cx, process, key, waiter), Fate::Keep))?
     }
 
     /// Takes that back. False when there was none.

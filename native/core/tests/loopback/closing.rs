@@ -121,8 +121,8 @@ fn a_monitor_tells_once_unless_it_was_taken_back() {
     let (conn, _client) = node.raw(&owner);
     let (kept, kept_wait) = waiter();
     let (taken, taken_wait) = waiter();
-    node.system.monitor(conn, 1, kept).unwrap();
-    node.system.monitor(conn, 2, taken).unwrap();
+    node.system.monitor(conn, owner.pid, 1, kept, &mut node.sink()).unwrap();
+    node.system.monitor(conn, owner.pid, 2, taken, &mut node.sink()).unwrap();
     assert!(node.system.demonitor(conn, 2));
     assert!(!node.system.demonitor(conn, 2));
     assert!(taken_wait.is_dropped());
@@ -130,7 +130,7 @@ fn a_monitor_tells_once_unless_it_was_taken_back() {
     node.system.close(conn, &mut node.sink()).unwrap();
     kept_wait.woken();
     assert!(!node.system.demonitor(conn, 1));
-    assert_eq!(node.system.monitor(conn, 3, waiter().0), Err(Error::Closed));
+    assert_eq!(node.system.monitor(conn, owner.pid, 3, waiter().0, &mut node.sink()), Err(Error::Closed));
 }
 
 #[test]
