@@ -145,8 +145,9 @@ handler_started(_Conn, _Handler) -> ?NOT_LOADED.
     {ok, Data :: term()} | {wait, reference(), ParkAfter :: timeout()} | {error, term()}.
 get_data(_Conn, _Length) -> ?NOT_LOADED.
 
-%% As get_data/2, but looks into the socket itself and doesn't begin to wait: none when nothing is there.
--spec poll_data(conn(), Length :: non_neg_integer()) -> {ok, term()} | none | {error, term()}.
+%% As get_data/2, but doesn't begin to wait: none when nothing is there, soon when it is worth looking again, because the
+%% peer was quick the last time; then this looks into the socket itself.
+-spec poll_data(conn(), Length :: non_neg_integer()) -> {ok, term()} | soon | none | {error, term()}.
 poll_data(_Conn, _Length) -> ?NOT_LOADED.
 
 %% Ends a registration to read or write. Its message may be in the mailbox already.

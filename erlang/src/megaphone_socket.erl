@@ -28,9 +28,9 @@
 %% When a call has to be over, in milliseconds of Erlang's monotonic time.
 -type deadline() :: integer() | infinity.
 
-%% How long recv looks for data itself, in microseconds. A scheduler without work looks for some longer than that
-%% before it sleeps, and one with work looks but twice. To be woken by the reactor takes two thread switches, which is
-%% half of what a request takes where one follows the other.
+%% How long recv looks for the data of a quick peer itself, in microseconds. To be woken by the reactor takes two thread
+%% switches, which is half of what a request takes where one follows the other. A scheduler without work looks for more
+%% work for longer than this before it sleeps; one with work looks but twice.
 -define(LOOK, 50).
 
 %% --- reading: the two sequences
@@ -48,19 +48,21 @@ recv(?LISTENER(_), _Length, _Timeout) ->
 recv(?SOCKET(_), Length, _Timeout) when is_integer(Length), Length > ?MAX_LENGTH ->
     {error, enomem};
 recv(?SOCKET(Conn), Length, Timeout) when is_integer(Length), Length >= 0, ?IS_TIMEOUT(Timeout) ->
-    Until = erlang:monotonic_time(microsecond) + ?LOOK,
-    case look(Conn, Length, Until) of
+    case megaphone_nif:poll_data(Conn, Length) of
         none -> receive_until(Conn, Length, deadline(Timeout));
+        soon -> look(Conn, Length, deadline(Timeout), erlang:monotonic_time(microsecond) + ?LOOK);
         Found -> Found
     end.
 
-look(Conn, Length, Until) ->
+look(Conn, Length, Deadline, Until) ->
+    erlang:yield(),
     case megaphone_nif:poll_data(Conn, Length) of
-        none ->
+        soon ->
             case erlang:monotonic_time(microsecond) < Until of
-                true -> erlang:yield(), look(Conn, Length, Until);
-                false -> none
+                true -> look(Conn, Length, Deadline, Until);
+                false -> receive_until(Conn, Length, Deadline)
             end;
+        none -> receive_until(Conn, Length, Deadline);
         Found -> Found
     end.
 

@@ -21,7 +21,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 mod closing;
 mod raw;
@@ -57,6 +57,17 @@ pub enum ReadOutcome<R> {
         /// At a request boundary: park after waiting so long.
         park_after: Option<Duration>,
     },
+}
+
+/// How a look for data ended.
+#[derive(Debug)]
+pub enum PollOutcome<R> {
+    /// What the caller made of the data.
+    Data(R),
+    /// Nothing there, but it may come soon: look again for a while, then wait.
+    Soon,
+    /// Nothing there: wait.
+    Nothing,
 }
 
 /// How a write ended.
@@ -126,6 +137,8 @@ struct Flags {
     shut_after_flush: bool,
     /// The reactor has been told to look.
     noticed: bool,
+    /// The last wait for this peer was a short one.
+    prompt: bool,
 }
 
 /// A connection's record. Its size is what a parked connection costs.
@@ -167,6 +180,7 @@ struct Reader<H: Host> {
     wants: usize,
     /// It waits for a next request.
     at_boundary: bool,
+    since: Instant,
 }
 
 /// What a step needs to know of its surroundings.

@@ -23,7 +23,7 @@ mod stats;
 mod system;
 mod wheel;
 
-pub use connection::{ReadOutcome, Received, SendfileOutcome, WriteOutcome};
+pub use connection::{PollOutcome, ReadOutcome, Received, SendfileOutcome, WriteOutcome};
 pub use host::{Event, Host, Notice, Sink};
 pub use id::{Conn, ListenerId};
 pub use listener::{ListenerConfig, ListenerInfo, Mode};

@@ -10,7 +10,7 @@ use crate::reactor::{Mail, Reactor, Shard};
 use crate::slab::Guard;
 use crate::source::{Address, Source};
 use crate::stats::{ConnectionInfo, SystemStats, Traffic};
-use crate::{Error, ReadOutcome, Received, SendfileOutcome, WriteOutcome};
+use crate::{Error, PollOutcome, ReadOutcome, Received, SendfileOutcome, WriteOutcome};
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use parking_lot::{Mutex, RwLock};

@@ -31,7 +31,7 @@ mod atoms {
         not_owner, not_started, ok, once, outbound, owner, packet, packet_size, phase, raw, reactor_panic,
         reactors, reason, ready, recbuf, recv_cnt, recv_high_watermark, recv_max, recv_oct, reuseaddr, scheme,
         send_cnt, send_max, send_oct, send_pend, send_timeout, send_timeout_close, show_econnreset, sndbuf,
-        socket, start_timeout, tcp, tcp_closed, tcp_error, tcp_passive, tos, true_ = "true", undefined, wait,
+        socket, soon, start_timeout, tcp, tcp_closed, tcp_error, tcp_passive, tos, true_ = "true", undefined, wait,
         descriptor_limit, accept, starter, backlog, max_head, max_chunked_body, head_timeout, body_timeout,
         idle_timeout, handler_linger, zero_ends_request, delivery, log, read, write, read_write, paused,
         send_avg, recv_avg,

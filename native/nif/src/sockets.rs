@@ -4,7 +4,7 @@ use crate::config::system;
 use crate::host::{CallerSink, Pid, Waiter};
 use crate::options::encode_timeout;
 use crate::{atoms, fd, terms};
-use megaphone_core::{Conn, Error, ReadOutcome, Shutdown, WriteOutcome};
+use megaphone_core::{Conn, Error, PollOutcome, ReadOutcome, Shutdown, WriteOutcome};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, LocalPid, NifResult, Term};
 use std::cell::RefCell;
@@ -55,7 +55,8 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
 }
 
-/// As `get_data`, but the caller does not begin to wait: `none` when nothing is there.
+/// As `get_data`, but the caller does not begin to wait: `none` when nothing is there, `soon` when it is worth
+/// looking again.
 #[rustler::nif]
 fn poll_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
     let system = system()?;
@@ -72,8 +73,9 @@ fn poll_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
         })
     });
     Ok(match read {
-        Ok(ReadOutcome::Data(data)) => (atoms::ok(), data).encode(env),
-        Ok(ReadOutcome::Wait { .. }) => atoms::none().encode(env),
+        Ok(PollOutcome::Data(data)) => (atoms::ok(), data).encode(env),
+        Ok(PollOutcome::Soon) => atoms::soon().encode(env),
+        Ok(PollOutcome::Nothing) => atoms::none().encode(env),
         Err(error) => terms::error(env, error),
     })
 }

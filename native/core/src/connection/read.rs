@@ -1,14 +1,18 @@
 //! Reading by a caller: `recv`, and waiting for it.
 
-use super::{Connection, Cx, Fate, Phase, ReadOutcome, Reader, Received};
+use super::{Connection, Cx, Fate, Phase, PollOutcome, ReadOutcome, Reader, Received};
 use crate::Error;
 use crate::host::{Event, Host};
 use crate::options::{Active, Delivery};
 use bytes::Buf;
 use megaphone_proto::http::{CONTINUE, Progress, RequestError};
+use std::time::{Duration, Instant};
 
 /// The most that one read may ask for, as with `inet`.
 const MAX_READ: usize = 64 * 1024 * 1024;
+
+/// A peer that answers within this is worth looking for: the thread switches of a wait take about as long.
+const PROMPT: Duration = Duration::from_micros(100);
 
 /// What a step of a reader comes to.
 pub(super) type Step<R> = (Result<ReadOutcome<R>, Error>, Fate);
@@ -43,7 +47,9 @@ impl<H: Host> Connection<H> {
             Found::Nothing { at_boundary } => {
                 let park_after = at_boundary.then_some(self.listener.config.handler_linger);
                 if let (Some(attached), Some(waiter)) = (&mut self.attached, waiter) {
-                    attached.reader = Some(Reader { process, waiter: waiter(), wants, at_boundary });
+                    let since = Instant::now();
+                    attached.reader = Some(Reader { process, waiter: waiter(), wants, at_boundary, since });
+                    self.flags.prompt = false;
                 }
                 (Ok(ReadOutcome::Wait { park_after }), self.look_if_room())
             }
@@ -56,7 +62,7 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// As `read`, but looks into the source instead of waiting. `None`: nothing there.
+    /// As `read`, but nobody waits: where the last wait was a short one, this looks into the source.
     pub(crate) fn poll_read<R>(
         &mut self,
         cx: &mut Cx<'_, H>,
@@ -64,12 +70,18 @@ impl<H: Host> Connection<H> {
         wants: usize,
         buf: &mut [u8],
         take: impl FnOnce(Received<'_>, Delivery) -> R,
-    ) -> Step<R> {
+    ) -> (Result<PollOutcome<R>, Error>, Fate) {
         self.claim(cx, process);
-        if self.phase == Phase::Running && self.wants_input() {
+        if self.flags.prompt && self.phase == Phase::Running && self.wants_input() {
             self.read_source(buf);
         }
-        self.read(cx, process, wants, None::<fn() -> H::Waiter>, take)
+        let (out, fate) = self.read(cx, process, wants, None::<fn() -> H::Waiter>, take);
+        let out = out.map(|out| match out {
+            ReadOutcome::Data(data) => PollOutcome::Data(data),
+            ReadOutcome::Wait { .. } if self.flags.prompt => PollOutcome::Soon,
+            ReadOutcome::Wait { .. } => PollOutcome::Nothing,
+        });
+        (out, fate)
     }
 
     fn may_read(&mut self, cx: &Cx<'_, H>, wants: usize) -> Result<(), Error> {
@@ -166,6 +178,7 @@ impl<H: Host> Connection<H> {
 
     pub(super) fn wake_reader(&mut self, cx: &mut Cx<'_, H>) {
         if let Some(reader) = self.attached.as_mut().and_then(|attached| attached.reader.take()) {
+            self.flags.prompt = reader.since.elapsed() < PROMPT;
             cx.sink.emit(Event::Wake(reader.waiter));
         }
     }

@@ -17,7 +17,8 @@ impl<H: Host> System<H> {
         self.with(conn, sink, |connection, cx| connection.read(cx, process, wants, waiter, take))?
     }
 
-    /// As [`read`](Self::read), but looks into the source, through `buf`, instead of waiting.
+    /// As [`read`](Self::read), but nobody waits: where the last wait was a short one, this looks into the
+    /// source, through `buf`.
     pub fn poll_read<R>(
         &self,
         conn: Conn,
@@ -26,7 +27,7 @@ impl<H: Host> System<H> {
         sink: &mut dyn Sink<H>,
         buf: &mut [u8],
         take: impl FnOnce(Received<'_>, Delivery) -> R,
-    ) -> Result<ReadOutcome<R>, Error> {
+    ) -> Result<PollOutcome<R>, Error> {
         self.with(conn, sink, |connection, cx| connection.poll_read(cx, process, wants, buf, take))?
     }
 
