@@ -11,6 +11,9 @@
 
 -export_type([conn/0, listener/0, socket/0, listener_socket/0, place/0, handler/0, options/0]).
 
+%% Bytes whose copying would keep a scheduler for longer than a call of the library should.
+-define(LARGE, 1048576).
+
 -type conn() :: non_neg_integer().
 -type listener() :: integer().
 -type socket() :: {'$inet', megaphone_socket, conn()}.
@@ -42,7 +45,8 @@ start_listener(Place, Handler, Options) when is_map(Options) ->
     megaphone_listener:open(Place, Handler, maps:merge(#{mode => raw}, Options)).
 
 %% A listening socket for gen_tcp:accept/1,2, which gives the accepting process a Megaphone socket. It closes when the
-%% calling process ends. SocketOptions are gen_tcp:listen/2's.
+%% calling process ends. SocketOptions are gen_tcp:listen/2's; what they do not say is as with [binary, {active, false}],
+%% where OTP has list and {active, true}.
 -spec listen(inet:port_number(), [gen_tcp:listen_option()]) -> {ok, listener_socket()} | {error, term()}.
 listen(Port, SocketOptions) ->
     case megaphone_listener:open_for_accept(Port, SocketOptions) of
@@ -85,6 +89,7 @@ get_data(Conn) -> get_data(Conn, 0).
 %% there is: see megaphone_socket:recv/3, which is the way to wait for it. Length as in gen_tcp:recv/2.
 -spec get_data(conn(), Length :: non_neg_integer()) ->
     {ok, term()} | {wait, reference(), ParkAfter :: timeout()} | {error, term()}.
+get_data(Conn, Length) when Length > ?LARGE -> megaphone_nif:get_large_data(Conn, Length);
 get_data(Conn, Length) -> megaphone_nif:get_data(Conn, Length).
 
 %% All open connections, in no order. A million of them are a list of 16 MB.

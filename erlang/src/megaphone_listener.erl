@@ -43,9 +43,14 @@ open(Place, Handler, Options) ->
     {ok, megaphone:listener()} | {error, term()}.
 open_for_accept(Port, SocketOptions) ->
     Accepted = [Option || Option <- SocketOptions, is_inherited(Option)],
-    with_socket(Port, SocketOptions, fun(Fd, SockName) ->
-        call_listen(Fd, self(), #{mode => accept}, #{accepted_options => Accepted, sockname => SockName})
-    end).
+    case megaphone_socket_options:settings(Accepted) of
+        {ok, _} ->
+            with_socket(Port, SocketOptions, fun(Fd, SockName) ->
+                call_listen(Fd, self(), #{mode => accept}, #{accepted_options => Accepted, sockname => SockName})
+            end);
+        error ->
+            {error, einval}
+    end.
 
 %% Accepts on a listening socket that Owner keeps open, until Owner ends.
 -spec take_over(gen_tcp:socket(), Owner :: pid(), megaphone_starter:handler(), megaphone:options()) ->
@@ -132,7 +137,7 @@ call_listen(Fd, Owner, Options, Facts) ->
 is_inherited({Name, _}) ->
     lists:member(Name, [mode, active, packet, packet_size, line_length, buffer, send_timeout, send_timeout_close,
                         high_watermark, low_watermark, exit_on_close, show_econnreset, nodelay, keepalive, recbuf,
-                        sndbuf, linger, priority, tos]);
+                        sndbuf, linger, tos]);
 is_inherited(Option) ->
     Option =:= binary orelse Option =:= list.
 
@@ -147,7 +152,7 @@ init([]) ->
 
 -spec handle_call(term(), gen_server:from(), state()) -> {reply, term(), state()}.
 handle_call({listen, Fd, Owner, Options, Facts}, _From, Turn) ->
-    Starter = 1 + Turn rem megaphone_starter:count(),
+    Starter = live_starter(Turn),
     Reply = listen(Fd, Owner, Options#{starter => megaphone_starter:pid(Starter)}, Facts#{starter => Starter}),
     {reply, Reply, Turn + 1};
 handle_call({handler, Listener}, _From, Turn) ->
@@ -156,6 +161,12 @@ handle_call({handler, Listener}, _From, Turn) ->
         _ -> error
     end,
     {reply, Reply, Turn}.
+
+%% The next one that is not just being restarted.
+live_starter(Turn) ->
+    Count = megaphone_starter:count(),
+    Numbers = [1 + (Turn + N) rem Count || N <- lists:seq(0, Count - 1)],
+    hd([N || N <- Numbers, megaphone_starter:pid(N) =/= undefined] ++ Numbers).
 
 %% A listener that has closed meanwhile, and has no connections, needs no starter.
 -spec handle_cast({starter_started, pos_integer(), pid()}, state()) -> {noreply, state()}.

@@ -7,8 +7,8 @@
 -export([load/0]).
 -export([start/1, stop/0, stats/0, connections/0]).
 -export([listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
--export([handler_started/2, get_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2]).
--export([send/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
+-export([handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2]).
+-export([send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
 -export([controlling_process/3, owner/1, monitor/1, cancel_monitor/2]).
 -export([setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
 -export([inject_panic/1]).
@@ -17,8 +17,8 @@
 
 -nifs([start/1, stop/0, stats/0, connections/0,
        listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
-       handler_started/2, get_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2,
-       send/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
+       handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2,
+       send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
        controlling_process/3, owner/1, monitor/1, cancel_monitor/2,
        setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1,
        inject_panic/1]).
@@ -72,6 +72,9 @@ load() ->
     case erlang:load_nif(Path, 0) of
         ok -> ok;
         {error, {reload, _}} -> ok;
+        {error, {upgrade, _}} ->
+            Why = "the module megaphone_nif has been loaded again, and a library with threads stays with the first",
+            {error, {cannot_load, Path ++ ".so", Why, "stop this Erlang node"}};
         {error, {_, Why}} -> {error, {cannot_load, Path ++ ".so", lists:flatten(Why), fix(library())}}
     end.
 
@@ -145,6 +148,11 @@ handler_started(_Conn, _Handler) -> ?NOT_LOADED.
     {ok, Data :: term()} | {wait, reference(), ParkAfter :: timeout()} | {error, term()}.
 get_data(_Conn, _Length) -> ?NOT_LOADED.
 
+%% The same on a dirty scheduler, for lengths that take their time to copy.
+-spec get_large_data(conn(), Length :: non_neg_integer()) ->
+    {ok, term()} | {wait, reference(), ParkAfter :: timeout()} | {error, term()}.
+get_large_data(_Conn, _Length) -> ?NOT_LOADED.
+
 %% As get_data/2, but doesn't begin to wait: none when nothing is there, soon when it is worth looking again, because the
 %% peer was quick the last time; then this looks into the socket itself.
 -spec poll_data(conn(), Length :: non_neg_integer()) -> {ok, term()} | soon | none | {error, term()}.
@@ -167,6 +175,10 @@ unrecv(_Conn, _Data) -> ?NOT_LOADED.
 %% wait: nothing of Data was taken, the queue is above its mark; call again after {'$megaphone', Reference}.
 -spec send(conn(), iodata()) -> ok | {wait, reference()} | {error, atom()}.
 send(_Conn, _Data) -> ?NOT_LOADED.
+
+%% The same on a dirty scheduler, for data that take their time to copy.
+-spec send_large(conn(), iodata()) -> ok | {wait, reference()} | {error, term()}.
+send_large(_Conn, _Data) -> ?NOT_LOADED.
 
 %% How long a send may wait, and whether the connection is to be closed then.
 -spec send_timeout(conn()) -> {ok, {timeout(), Close :: boolean()}} | {error, closed}.

@@ -33,6 +33,9 @@
 %% work for longer than this before it sleeps; one with work looks but twice.
 -define(LOOK, 50).
 
+%% Bytes whose copying would keep a scheduler for longer than a call of the library should.
+-define(LARGE, 1048576).
+
 %% --- reading: the two sequences
 
 -spec recv(socket(), non_neg_integer()) -> {ok, term()} | error().
@@ -48,7 +51,8 @@ recv(?LISTENER(_), _Length, _Timeout) ->
 recv(?SOCKET(_), Length, _Timeout) when is_integer(Length), Length > ?MAX_LENGTH ->
     {error, enomem};
 recv(?SOCKET(Conn), Length, Timeout) when is_integer(Length), Length >= 0, ?IS_TIMEOUT(Timeout) ->
-    case megaphone_nif:poll_data(Conn, Length) of
+    case Length =< ?LARGE andalso megaphone_nif:poll_data(Conn, Length) of
+        false -> receive_until(Conn, Length, deadline(Timeout));
         none -> receive_until(Conn, Length, deadline(Timeout));
         soon -> look(Conn, Length, deadline(Timeout), erlang:monotonic_time(microsecond) + ?LOOK);
         Found -> Found
@@ -105,7 +109,15 @@ unrecv(?SOCKET(Conn), Data) ->
 send(?LISTENER(_), _Data) ->
     {error, enotconn};
 send(?SOCKET(Conn), Data) ->
-    send_or_wait(Conn, fun() -> megaphone_nif:send(Conn, Data) end).
+    case is_large(Data) of
+        false -> send_or_wait(Conn, fun() -> megaphone_nif:send(Conn, Data) end);
+        true -> send_or_wait(Conn, fun() -> megaphone_nif:send_large(Conn, Data) end)
+    end.
+
+is_large(Data) ->
+    try iolist_size(Data) > ?LARGE
+    catch error:badarg -> false  % the library says einval
+    end.
 
 %% Called by file:sendfile/2,5. Offset and Bytes as there: 0 bytes mean up to the end of the file. enotsup makes file
 %% read and send by itself, for files that have no descriptor of their own.
@@ -282,7 +294,10 @@ setopts(?LISTENER(_), Options) when is_list(Options) ->
     {error, einval};
 setopts(?SOCKET(Conn), Options) when is_list(Options) ->
     case megaphone_socket_options:settings(Options) of
-        {ok, Settings} -> set_all(Conn, Settings);
+        {ok, Settings} ->
+            %% Active mode delivers at once, and by the other options.
+            {Active, Others} = lists:partition(fun({Name, _}) -> Name =:= active end, Settings),
+            set_all(Conn, Others ++ Active);
         error -> {error, einval}
     end.
 

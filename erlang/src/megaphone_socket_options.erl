@@ -38,6 +38,7 @@ is_valid(active, Value) ->
 is_valid(packet, Value) -> lists:member(Value, [raw, line, http, http_bin, httph, httph_bin]);
 is_valid(mode, Value) -> Value =:= binary orelse Value =:= list;
 is_valid(send_timeout, infinity) -> true;
+is_valid(tos, Value) -> is_integer(Value) andalso Value >= 0 andalso Value =< 255;
 is_valid(linger, {IsOn, Seconds}) -> is_boolean(IsOn) andalso is_integer(Seconds) andalso Seconds >= 0;
 is_valid(Name, Value) ->
     case type(Name) of
@@ -49,7 +50,7 @@ is_valid(Name, Value) ->
 type(Name) ->
     IsBoolean = lists:member(Name, [send_timeout_close, exit_on_close, show_econnreset, nodelay, keepalive, reuseaddr]),
     IsInteger = lists:member(Name, [packet_size, line_length, send_timeout, high_watermark, low_watermark,
-                                    recv_high_watermark, recbuf, sndbuf, priority, tos]),
+                                    recv_high_watermark, recbuf, sndbuf]),
     if
         IsBoolean -> boolean;
         IsInteger -> integer;

@@ -137,6 +137,8 @@ struct Flags {
     shut_after_flush: bool,
     /// The reactor has been told to look.
     noticed: bool,
+    /// The socket has a linger time.
+    lingers_on_close: bool,
     /// The last wait for this peer was a short one.
     prompt: bool,
 }
@@ -312,7 +314,8 @@ impl<H: Host> Connection<H> {
                     Some(reader) if reader.at_boundary => true,
                     reader => {
                         let wanted = reader.as_ref().map_or(0, |reader| reader.wants);
-                        self.inbound.len() < attached.options.recv_high_watermark.max(wanted)
+                        let packet = attached.options.longest_packet();
+                        self.inbound.len() < attached.options.recv_high_watermark.max(wanted).max(packet)
                     }
                 }
             }

@@ -3,6 +3,9 @@
 use crate::packet;
 use std::time::Duration;
 
+/// The most that one read may ask for, and the longest packet, as with `inet`.
+pub(crate) const MAX_PACKET: usize = 64 * 1024 * 1024;
+
 /// Whether data are sent to the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Active {
@@ -82,6 +85,16 @@ impl Default for SocketOptions {
 }
 
 impl SocketOptions {
+    /// Bytes that may have to be there before a packet is whole, and one more. 0 without packets.
+    pub(crate) fn longest_packet(&self) -> usize {
+        match (self.packets.mode, self.limits.packet_size, self.limits.line_length) {
+            (packet::Mode::Raw, ..) => 0,
+            // As much as `inet` takes.
+            (_, 0, 0) => MAX_PACKET,
+            (_, packet_size, line_length) => packet_size.max(line_length).saturating_add(1),
+        }
+    }
+
     pub(crate) fn delivery(&self) -> Delivery {
         Delivery { as_list: self.as_list, http_bin: self.packets.is_bin }
     }

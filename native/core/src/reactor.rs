@@ -27,7 +27,7 @@ const ACCEPTS_A_TURN: usize = 64;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What other threads want of a reactor. Bounded: a connection is in a mailbox once at most, and a
-/// listener as often as a connection closed while it was paused.
+/// listener once for each connection that closed since the reactor looked.
 pub(crate) enum Mail {
     /// This slot's connection has something to do.
     Look(u32),
@@ -272,7 +272,19 @@ impl<H: Host> Reactor<H> {
             match accepted {
                 Ok(fd) => self.system.adopt(fd, listener, &mut *self.sink),
                 Err(Errno::AGAIN) => return Accepted::All,
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                // What is wrong with a connection that is gone before it was accepted: see accept(2).
+                Err(
+                    Errno::INTR
+                    | Errno::CONNABORTED
+                    | Errno::NETDOWN
+                    | Errno::PROTO
+                    | Errno::NOPROTOOPT
+                    | Errno::HOSTDOWN
+                    | Errno::NONET
+                    | Errno::HOSTUNREACH
+                    | Errno::NETUNREACH
+                    | Errno::OPNOTSUPP,
+                ) => {}
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                     return Accepted::NoRoom(Some(error));
                 }
@@ -287,13 +299,11 @@ impl<H: Host> Reactor<H> {
         if !self.paused.contains(&listener.id) {
             self.paused.push(listener.id);
         }
-        let was_paused = listener.is_paused.swap(true, Ordering::Relaxed);
-        if let Pause::Because(error) = pause
-            && !was_paused
-        {
+        listener.is_paused.store(true, Ordering::Relaxed);
+        if let Pause::Because(error) = pause {
+            let is_new = !listener.is_short.swap(true, Ordering::Relaxed);
             let connections = self.system.count();
-            self.system.notices().paused(&mut *self.sink, listener.id, connections, error);
-            listener.is_short.store(true, Ordering::Relaxed);
+            self.system.notices().paused(&mut *self.sink, listener.id, is_new, connections, error);
         }
     }
 

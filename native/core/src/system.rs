@@ -219,6 +219,7 @@ impl<H: Host> System<H> {
             guard.set_generation(cx.conn);
         }
         let Some(connection) = shard.slab.remove(slot, guard) else { return };
+        connection.never_block_on_close();
         // Explicitly: a sendfile may hold another descriptor of the same socket.
         let fd = connection.source().fd().as_raw_fd();
         let _gone_with_the_descriptor = shard.registry.deregister(&mut SourceFd(&fd));
@@ -273,15 +274,15 @@ impl<H: Host> System<H> {
         if self.conclude(shard, conn.slot(), guard, fate, &mut cx) {
             shard.post(Mail::Look(conn.slot()));
         }
+        let mut queue = listener.queue.lock();
+        // A listener loses its descriptor first, and then what is queued and what it has: ours would be forgotten.
+        if listener.fd.lock().is_none() {
+            drop(queue);
+            // One that closed meanwhile is no loss.
+            let _ = self.abort(conn, cx.sink);
+            return;
+        }
         if listener.config.mode == Mode::Accept && fate != Fate::Gone {
-            let mut queue = listener.queue.lock();
-            // A listener loses its descriptor first and what is queued then: ours would be forgotten.
-            if listener.fd.lock().is_none() {
-                drop(queue);
-                // One that closed meanwhile is no loss.
-                let _ = self.abort(conn, cx.sink);
-                return;
-            }
             queue.ready.push_back(conn);
             drop(queue);
             self.wake_acceptor(listener, cx.sink);

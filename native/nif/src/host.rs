@@ -90,7 +90,10 @@ impl Resource for Watches {
                 match subject {
                     Subject::Connection(conn) => system.owner_down(conn, Pid(pid), sink),
                     // Closed by itself meanwhile is as good.
-                    Subject::Listener(listener) => drop(system.close_listener(listener, sink)),
+                    Subject::Listener(listener) => {
+                        system.host().listener_owners.lock().remove(&listener);
+                        let _ = system.close_listener(listener, sink);
+                    }
                 }
             }
         }));

@@ -27,6 +27,16 @@ fn answer<'a, T>(env: Env<'a>, result: Result<T, Error>, encode: impl FnOnce(T) 
 /// `{ok, Data}`, or `{wait, Ref, ParkAfter}` after which `{'$megaphone', Ref}` comes.
 #[rustler::nif]
 fn get_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
+    read(env, id, length)
+}
+
+/// The same for a length that takes its time to copy.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn get_large_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
+    read(env, id, length)
+}
+
+fn read(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
     let system = system()?;
     let caller = env.pid();
     let mut reference = None;
@@ -101,6 +111,16 @@ fn park(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
 
 #[rustler::nif]
 fn send<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> {
+    write(env, id, data)
+}
+
+/// The same for data that take their time to copy.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn send_large<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> {
+    write(env, id, data)
+}
+
+fn write<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> {
     let Ok(bytes) = Binary::from_iolist(data) else {
         return Ok(terms::error(env, Error::Invalid));
     };

@@ -1,6 +1,7 @@
 //! How a connection ends: drained, lingering, at once, or at its deadline.
 
 use super::*;
+use crate::options::Opt;
 
 impl<H: Host> Connection<H> {
     /// The owner is done: what is queued is sent, then the connection closes.
@@ -78,11 +79,25 @@ impl<H: Host> Connection<H> {
         self.timer_at = at;
     }
 
+    fn is_skipping(&self) -> bool {
+        self.requests.as_ref().is_some_and(Requests::is_skipping)
+    }
+
+    /// A descriptor with a linger time would hold up the thread that closes it.
+    pub(crate) fn never_block_on_close(&self) {
+        if self.flags.lingers_on_close {
+            // Fails only on a descriptor that is no socket.
+            let _ = self.source.set(Opt::Linger(None));
+        }
+    }
+
     /// The deadline is over.
     pub(crate) fn timed_out(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         self.deadline = 0;
         match self.phase {
             Phase::Waiting(Stage::Head) => self.refuse(cx, RequestError::HeadTimeout),
+            // The request of a body that is being discarded has had its answer.
+            Phase::Waiting(Stage::Body) if self.is_skipping() => self.begin_close(cx, true),
             Phase::Waiting(Stage::Body) => self.refuse(cx, RequestError::BodyTimeout),
             Phase::Starting => {
                 cx.system.notices().start_timeout(cx.sink, self.listener.id);

@@ -3,13 +3,10 @@
 use super::{Connection, Cx, Fate, Phase, PollOutcome, ReadOutcome, Reader, Received};
 use crate::Error;
 use crate::host::{Event, Host};
-use crate::options::{Active, Delivery};
+use crate::options::{Active, Delivery, MAX_PACKET};
 use bytes::Buf;
 use megaphone_proto::http::{CONTINUE, Progress, RequestError};
 use std::time::{Duration, Instant};
-
-/// The most that one read may ask for, as with `inet`.
-const MAX_READ: usize = 64 * 1024 * 1024;
 
 /// A peer that answers within this is worth looking for: the thread switches of a wait take about as long.
 const PROMPT: Duration = Duration::from_micros(100);
@@ -91,7 +88,7 @@ impl<H: Host> Connection<H> {
         if attached.options.active != Active::Off {
             return Err(Error::Invalid);
         }
-        if wants > MAX_READ {
+        if wants > MAX_PACKET {
             return Err(Error::TooLarge);
         }
         match &attached.reader {

@@ -8,7 +8,8 @@ impl<H: Host> Connection<H> {
             Some(Progress::Ready) => return self.start(cx),
             Some(Progress::Refused(error)) => return self.refuse(cx, error),
             None => return Fate::Gone,
-            Some(_) if self.flags.ended => return Fate::Gone,
+            // What a peer that has closed its side is still receiving is its own.
+            Some(_) if self.flags.ended => return self.begin_close(cx, false),
             Some(Progress::Idle) => Stage::Idle,
             Some(Progress::Head) => Stage::Head,
             Some(Progress::Body { send_continue }) => {
@@ -61,6 +62,13 @@ impl<H: Host> Connection<H> {
         self.cancel_wait(process);
         self.detach(cx);
         self.phase = Phase::Waiting(Stage::New);
-        Ok((true, self.settle(cx)))
+        // Reading may have stopped at the handler's watermark.
+        Ok((
+            true,
+            match self.settle(cx) {
+                Fate::Keep => self.look_if_room(),
+                fate => fate,
+            },
+        ))
     }
 }

@@ -37,15 +37,18 @@ impl<H: Host> Connection<H> {
             Opt::SendTimeoutClose(close) => options.send_timeout_close = close,
             Opt::HighWatermark(bytes) => options.high_watermark = bytes,
             Opt::LowWatermark(bytes) => options.low_watermark = bytes,
-            Opt::RecvHighWatermark(bytes) => options.recv_high_watermark = bytes,
+            Opt::RecvHighWatermark(bytes) => options.recv_high_watermark = bytes.max(1),
             Opt::ExitOnClose(close) => options.exit_on_close = close,
             Opt::ShowEconnreset(show) => options.show_econnreset = show,
+            Opt::Linger(linger) => {
+                self.source.set(option)?;
+                self.flags.lingers_on_close = linger.is_some_and(|linger| !linger.is_zero());
+            }
             Opt::NoDelay(_)
             | Opt::KeepAlive(_)
             | Opt::RecvBuffer(_)
             | Opt::SendBuffer(_)
             | Opt::ReuseAddr(_)
-            | Opt::Linger(_)
             | Opt::Tos(_) => self.source.set(option)?,
         }
         Ok(self.look_if_room())

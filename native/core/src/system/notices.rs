@@ -30,10 +30,13 @@ impl Notices {
         &self,
         sink: &mut dyn Sink<H>,
         listener: ListenerId,
+        is_new: bool,
         connections: usize,
         error: Option<Errno>,
     ) {
-        self.paused.fetch_add(1, Ordering::Relaxed);
+        if is_new {
+            self.paused.fetch_add(1, Ordering::Relaxed);
+        }
         if self.is_due(0) {
             sink.emit(Event::Notice(Notice::AcceptPaused { listener, connections, error }));
         }

@@ -207,6 +207,11 @@ impl Requests {
         }
     }
 
+    /// True while the leftover of an answered request is being discarded.
+    pub fn is_skipping(&self) -> bool {
+        matches!(self.state, State::Skipping { .. })
+    }
+
     fn step(&self, buf: &mut BytesMut, limits: &Limits) -> Result<Step, RequestError> {
         match self.state {
             State::Head { scanned, empty_lines } => find_head(buf, limits, scanned, empty_lines),
