@@ -35,7 +35,7 @@ impl Memory {
         let name = transport.name();
         let users = Self::users(lab);
         let (mut server, members) = lab.start_with_accounts(variant, transport, users)?;
-        lab.settle("before", Duration::from_secs(2));
+        lab.settle("before", Duration::from_secs(Self::settle_seconds(lab)));
         let before = Snapshot::take(&mut server)?;
         let own = process::Figures::take(std::process::id())?;
         let run = CrowdRun::start(&members)?;
