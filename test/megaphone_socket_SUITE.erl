@@ -252,6 +252,10 @@ active() ->
          inet:setopts(S, [{active, once}]), gen_tcp:send(C, "abc"), First = Take(S), gen_tcp:send(C, "def"),
          [First, inet:getopts(S, [active]), gen_tcp:recv(S, 3, ?TIMEOUT)]
      end},
+     {active_before_packet, fun(C, S) ->
+         gen_tcp:send(C, "xone\ntwo\n"), {ok, _} = gen_tcp:recv(S, 1, ?TIMEOUT),
+         inet:setopts(S, [{active, once}, {packet, line}]), [Take(S), gen_tcp:recv(S, 0, ?TIMEOUT)]
+     end},
      {active_n, fun(C, S) ->
          inet:setopts(S, [{active, 2}, {packet, line}]), gen_tcp:send(C, "1\n2\n3\n"),
          [Take(S), Take(S), Take(S), inet:getopts(S, [active]), gen_tcp:recv(S, 0, ?TIMEOUT)]

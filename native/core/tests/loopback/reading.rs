@@ -256,3 +256,19 @@ fn a_passive_read_is_refused_in_active_mode() {
     let (conn, _client) = node.raw_with(&reader, ListenerConfig { options, ..ListenerConfig::default() });
     assert_eq!(node.try_read(conn, &reader, 0).err(), Some(Error::Invalid));
 }
+
+#[test]
+fn a_packet_may_be_longer_than_the_mark() {
+    let node = Node::new();
+    let reader = node.spawn();
+    let (conn, client) = node.raw(&reader);
+    node.set(conn, &reader, Opt::LineLength(300_000));
+    node.set(conn, &reader, Opt::Packets(Packets { mode: Cut::Line, is_bin: false }));
+    let mut line = vec![b'x'; 200_000];
+    line.push(b'\n');
+    let wait = node.wait_read(conn, &reader, 0);
+    let writer = write_in_background(&client, line.clone());
+    wait.woken();
+    assert!(node.recv(conn, &reader, 0).unwrap() == line);
+    writer.join().unwrap();
+}

@@ -364,3 +364,50 @@ fn write_in_pieces(client: &TcpStream, bytes: Vec<u8>, mut random: Random) -> st
         }
     })
 }
+
+#[test]
+fn a_parked_connection_that_half_closes_gets_the_rest_of_its_answer() {
+    let node = Node::new();
+    let (starter, mut client) = served(&node, http());
+    client.write_all(&get("/")).unwrap();
+    let conn = starter.started();
+    let handler = node.spawn();
+    node.recv(conn, &handler, 0).unwrap();
+    // More than the kernel takes at once.
+    let answer = pattern(0, 20_000_000);
+    node.send(conn, &handler, &answer).unwrap();
+    assert!(node.try_read(conn, &handler, 0).unwrap().is_err());
+    assert!(park(&node, conn, &handler));
+    client.shutdown(Shutdown::Write).unwrap();
+    assert!(read_to_end(&client) == answer);
+    node.emptied();
+}
+
+#[test]
+fn a_quick_peer_is_looked_for_and_a_slow_one_is_waited_for() {
+    use megaphone_core::{PollOutcome, Received};
+    let node = Node::new();
+    let (starter, mut client) = served(&node, http());
+    client.write_all(&get("/1")).unwrap();
+    let conn = starter.started();
+    let handler = node.spawn();
+    let poll = || {
+        let mut buffer = vec![0; READ_BUFFER];
+        let take = |received: Received<'_>, _| match received {
+            Received::Bytes(bytes) => bytes.to_vec(),
+            Received::Packet(_) => unreachable!("no packet mode"),
+        };
+        node.system.poll_read(conn, handler.pid, 0, &mut node.sink(), &mut buffer, take).unwrap()
+    };
+    assert!(matches!(poll(), PollOutcome::Data(head) if head == get("/1")));
+    assert!(matches!(poll(), PollOutcome::Nothing), "nothing is known of this peer yet");
+    let wait = node.wait_read(conn, &handler, 0);
+    client.write_all(&get("/2")).unwrap();
+    wait.woken();
+    assert!(matches!(poll(), PollOutcome::Data(head) if head == get("/2")));
+    client.write_all(&get("/3")).unwrap();
+    eventually("the third request", || match poll() {
+        PollOutcome::Data(head) => head == get("/3"),
+        PollOutcome::Soon | PollOutcome::Nothing => false,
+    });
+}
