@@ -20,6 +20,9 @@ pub(crate) const KERNEL_BYTES_A_SOCKET: f64 = 3800.0;
 
 const CONNECTIONS: usize = 10_000;
 
+/// Seconds until a node that has just started gives nothing more back.
+const SETTLE_BEFORE: u64 = 20;
+
 impl Idle {
     fn settle_seconds(lab: &Lab<'_>) -> u64 {
         lab.pick(5, 20)
@@ -34,7 +37,7 @@ impl Case for Idle {
     fn describe(&self, lab: &Lab<'_>) -> String {
         format!(
             "{} keep-alive HTTP connections, each idle after one answered request. Memory is measured {} s \
-             after the last connection, and as long after some first ones have gone, {}.",
+             after the last connection, and {SETTLE_BEFORE} s after some first ones have gone, {}.",
             lab.options.users.unwrap_or(CONNECTIONS),
             Self::settle_seconds(lab),
             lab.garbage()
@@ -57,8 +60,8 @@ impl Case for Idle {
         let warm = HttpRun::start(&plan(200), target)?;
         warm.wait_until_open(|_| ());
         trial.failed(warm.finish()?.1);
-        // As long as after: what the node gives back of its start-up in that time is no gain of the connections.
-        let before = lab.settled(&mut server, Self::settle_seconds(lab))?;
+        // Also in a quick run: what the node gives back of its start-up meanwhile is no gain of the connections.
+        let before = lab.settled(&mut server, SETTLE_BEFORE)?;
         let run = HttpRun::start(&plan(connections), target)?;
         let bar = lab.bar(format!("{} idle connections", variant.name), connections as u64);
         run.wait_until_open(|count| bar.set_position(count));
