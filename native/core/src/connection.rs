@@ -435,7 +435,7 @@ impl<H: Host> Connection<H> {
 
     /// Takes the connection from whoever has it: who waits is woken, what it knows the connection by is
     /// stale.
-    fn detach(&mut self, cx: &mut Cx<'_, H>) {
+    pub(crate) fn detach(&mut self, cx: &mut Cx<'_, H>) {
         let Some(attached) = self.attached.take() else { return };
         cx.sink.unwatch(attached.owner, cx.conn);
         cx.conn = cx.conn.next_generation();

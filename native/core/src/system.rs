@@ -215,7 +215,7 @@ impl<H: Host> System<H> {
         cx: &mut Cx<'_, H>,
     ) {
         if let Some(connection) = guard.value() {
-            connection.vanish(cx);
+            connection.detach(cx);
             guard.set_generation(cx.conn);
         }
         let Some(connection) = shard.slab.remove(slot, guard) else { return };

@@ -9,7 +9,6 @@ impl<H: Host> Connection<H> {
         let is_unread = !self.inbound.is_empty()
             || self.requests.as_ref().is_some_and(|requests| requests.remaining() > 0)
             || self.flags.readable;
-        self.detach(cx);
         self.begin_close(cx, is_unread)
     }
 
@@ -42,11 +41,6 @@ impl<H: Host> Connection<H> {
     /// The owner died.
     pub(crate) fn owner_down(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
         if self.owner() == Some(process) { self.close(cx) } else { Fate::Keep }
-    }
-
-    /// The last step of a connection: nobody is left waiting.
-    pub(crate) fn vanish(&mut self, cx: &mut Cx<'_, H>) {
-        self.detach(cx);
     }
 
     /// Closes at once, whoever has it. The owner in active mode is told.

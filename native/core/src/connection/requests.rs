@@ -40,7 +40,6 @@ impl<H: Host> Connection<H> {
 
     /// Answers bad input and closes.
     pub(super) fn refuse(&mut self, cx: &mut Cx<'_, H>, error: RequestError) -> Fate {
-        self.detach(cx);
         self.write_own(error.response());
         self.begin_close(cx, true)
     }
