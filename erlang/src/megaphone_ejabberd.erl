@@ -78,27 +78,34 @@ max_stanza(Options) ->
 %% anything is stopped. Who comes back meanwhile is not accepted.
 -spec say_goodbye() -> ok.
 say_goodbye() ->
-    lists:foreach(fun(#{id := Listener}) -> megaphone_listener:close(Listener) end, megaphone_listener:all()),
+    Listeners = [Listener || #{id := Listener, xmpp_handler := _} <- megaphone_listener:all()],
+    lists:foreach(fun megaphone_listener:close/1, Listeners),
+    %% A process of its own, which has no other messages to tell from those that it counts.
+    {Pid, Monitor} = spawn_monitor(fun dismiss_sessions/0),
+    receive
+        {'DOWN', Monitor, process, Pid, normal} -> ok;
+        {'DOWN', Monitor, process, Pid, Reason} -> ?ERROR_MSG("Cannot tell users that the server stops: ~tp", [Reason])
+    end.
+
+dismiss_sessions() ->
     Goodbye = case ejabberd_cluster:get_nodes() of
         [Node] when Node =:= node() -> xmpp:serr_system_shutdown();
         _ -> xmpp:serr_reset()  % there are other nodes to come back to
     end,
     Sessions = [Pid || Pid <- ejabberd_sm:get_all_pids(), node(Pid) =:= node()],
-    Monitors = [dismiss(Pid, Goodbye) || Pid <- Sessions],
-    await_down(Monitors, erlang:monotonic_time(millisecond) + ?GOODBYE_TIMEOUT).
+    lists:foreach(fun(Pid) -> dismiss(Pid, Goodbye) end, Sessions),
+    await_down(length(Sessions), erlang:monotonic_time(millisecond) + ?GOODBYE_TIMEOUT).
 
 dismiss(Pid, Goodbye) ->
-    Monitor = monitor(process, Pid),
+    _ = monitor(process, Pid),
     ok = ejabberd_c2s:send(Pid, Goodbye),
-    ok = ejabberd_c2s:stop_async(Pid),
-    Monitor.
+    ok = ejabberd_c2s:stop_async(Pid).
 
-await_down([], _Deadline) ->
+await_down(0, _Deadline) ->
     ok;
-await_down([Monitor | Monitors], Deadline) ->
+await_down(Count, Deadline) ->
     receive
-        {'DOWN', Monitor, process, _, _} -> await_down(Monitors, Deadline)
+        {'DOWN', _, process, _, _} -> await_down(Count - 1, Deadline)
     after max(0, Deadline - erlang:monotonic_time(millisecond)) ->
-        lists:foreach(fun(Left) -> demonitor(Left, [flush]) end, [Monitor | Monitors]),
-        ?WARNING_MSG("~w sessions did not end in ~w seconds", [1 + length(Monitors), ?GOODBYE_TIMEOUT div 1000])
+        ?WARNING_MSG("~w sessions did not end in ~w seconds", [Count, ?GOODBYE_TIMEOUT div 1000])
     end.

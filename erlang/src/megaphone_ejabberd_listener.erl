@@ -22,7 +22,8 @@ unknown_options(Options) ->
 
 %% Accepts on the listening socket for as long as the calling process lives. Handlers and Options as for
 %% megaphone_listener:take_over/4.
--spec serve(module(), gen_tcp:socket(), megaphone_listener:handlers(), megaphone:options()) -> no_return().
+-spec serve(module(), gen_tcp:socket(), megaphone_listener:handlers(), megaphone_nif:listen_options()) ->
+    no_return().
 serve(Module, ListenSocket, Handlers, Options) ->
     ok = ensure_megaphone(Module, ListenSocket),
     ok = megaphone_ejabberd:listener_started(),
@@ -70,7 +71,7 @@ wait(Module, Registry) ->
     end.
 
 %% Where a listening socket listens, for the log.
--spec address(gen_tcp:socket()) -> iodata().
+-spec address(gen_tcp:socket()) -> iolist().
 address(Socket) ->
     case inet:sockname(Socket) of
         {ok, Name} -> endpoint(Name);
@@ -78,7 +79,7 @@ address(Socket) ->
     end.
 
 %% An address as ejabberd_listener writes it.
--spec endpoint({inet:ip_address(), inet:port_number()} | inet:local_address()) -> iodata().
+-spec endpoint({inet:ip_address(), inet:port_number()} | inet:local_address()) -> iolist().
 endpoint({local, Path}) -> ["unix:", Path];
 endpoint({Ip, Port}) when tuple_size(Ip) =:= 8 -> [$[, inet:ntoa(Ip), "]:", integer_to_list(Port)];
 endpoint({Ip, Port}) -> [inet:ntoa(Ip), $:, integer_to_list(Port)].

@@ -58,7 +58,7 @@ open_for_accept(Port, SocketOptions) ->
     end.
 
 %% Accepts on a listening socket that Owner keeps open, until Owner ends.
--spec take_over(gen_tcp:socket(), Owner :: pid(), handlers(), megaphone:options()) ->
+-spec take_over(gen_tcp:socket(), Owner :: pid(), handlers(), megaphone_nif:listen_options()) ->
     {ok, megaphone:listener()} | {error, term()}.
 take_over(Socket, Owner, Handlers, Options) ->
     with_socket(Socket, [], fun(Fd, SockName) -> call_listen(Fd, Owner, Options, Handlers#{sockname => SockName}) end).
