@@ -10,6 +10,8 @@ mod listeners;
 mod options;
 mod sockets;
 mod terms;
+#[expect(dead_code, reason = "its callers need XMPP sessions in the core")]
+mod xml;
 
 use host::ErlangHost;
 use megaphone_core::System;
@@ -34,7 +36,7 @@ mod atoms {
         socket, soon, start_timeout, tcp, tcp_closed, tcp_error, tcp_passive, tos, true_ = "true", undefined, wait,
         descriptor_limit, accept, starter, backlog, max_head, max_chunked_body, head_timeout, body_timeout,
         idle_timeout, handler_linger, zero_ends_request, delivery, log, read, write, read_write, paused,
-        send_avg, recv_avg,
+        send_avg, recv_avg, xmlcdata, xmlel, xmlstreamelement, xmlstreamend, xmlstreamraw, xmlstreamstart,
     }
 }
 
