@@ -246,6 +246,8 @@ fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &
     match event {
         // Wake-ups are built in advance, and are the sinks' own.
         Event::Wake(_) => {}
+        // No listener has sessions yet.
+        Event::StartXmpp { .. } | Event::Xmpp { .. } => {}
         Event::Start { to, listener, conn } => {
             send(&to.0, &|env| (atoms::dollar_start(), listener.0, conn.as_u64()).encode(env))
         }
