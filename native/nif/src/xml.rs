@@ -1,11 +1,11 @@
 //! Elements of XMPP as terms, equal to what `fxml_stream` gives and `fxml` takes: `{xmlel, Name, Attrs, Children}`
 //! and `{xmlcdata, Text}`, all text in binaries.
 //!
-//! Knows terms and the flat tree of `megaphone_proto`, and nothing of connections.
+//! Knows terms and the flat tree of `megaphone_core::stream`, and nothing of connections.
 
 use crate::atoms;
 use crate::terms::binary;
-use megaphone_proto::xmpp::{BuildError, Element, ElementBuilder, Event, Item};
+use megaphone_core::stream::{BuildError, Element, ElementBuilder, Event, Item};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Term};
 use smallvec::SmallVec;
