@@ -110,7 +110,7 @@ info(Conn) -> megaphone_nif:info(Conn).
 -spec stats() -> #{atom() => term()}.
 stats() -> megaphone_nif:stats().
 
-%% Closes a connection or an XMPP session at once, whatever it is doing; its process gets {error, closed}, or the c2s its
+%% Closes a connection or an XMPP session at once, whatever it is doing. Its process gets {error, closed}, a c2s its
 %% closed event.
 -spec close(conn() | megaphone_xmpp_socket:socket()) -> ok | {error, closed}.
 close({_, _} = Session) -> megaphone_nif:xmpp_abort(Session);

@@ -1,5 +1,5 @@
-%% A listener module of ejabberd: the same as ejabberd_c2s, but the streams are framed by the native library, and an idle
-%% session is one hibernating process.
+%% A listener module of ejabberd: the same as ejabberd_c2s, but the streams are framed by the native library, and an
+%% idle session is one hibernating process.
 %%
 %% A c2s starts when a valid stream header is there. Connections with TLS or compression are served by ejabberd_c2s on
 %% Megaphone's sockets.
@@ -73,7 +73,7 @@ stream_options(Options) ->
     [Name || Name <- [tls, starttls, starttls_required, tls_verify, zlib], proplists:get_bool(Name, Options)].
 
 warn(Names, ListenSocket) ->
-    ?WARNING_MSG("megaphone_c2s does not know ~p yet: the connections at ~ts are served by ejabberd_c2s, with its memory",
+    ?WARNING_MSG("megaphone_c2s does not know ~p yet: connections at ~ts are served by ejabberd_c2s, with its memory",
                  [Names, megaphone_ejabberd_listener:address(ListenSocket)]).
 
 stock_options(Options) -> proplists:delete(hibernate_after, Options).

@@ -140,8 +140,8 @@ send_header(State) ->
 
 %% --- what a BOSH client never got
 
-%% Routes the messages among the elements again, after the session has been marked as disconnected: until then they would
-%% come back here and be lost. With stream management they are in its queue, which is dealt with there.
+%% Routes the messages among the elements again, after the session has been marked as disconnected: until then they
+%% would come back here and be lost. With stream management they are in its queue, which is dealt with there.
 undelivered(Elements, State) ->
     Next = xmpp_stream_in:handle_info({'$gen_event', closed}, State),
     case State of

@@ -34,6 +34,7 @@ configure(_Host) -> configure().
 %% Tells the library what ejabberd is configured to. Running sessions keep what they have.
 -spec configure() -> ok.
 configure() ->
+    BoshHosts = [{Host, bosh_options(Host)} || Host <- ejabberd_option:hosts(), is_native_bosh(Host)],
     megaphone_nif:xmpp_configure(#{
         from => ejabberd_config:get_myname(),
         lang => ejabberd_option:language(),
@@ -42,7 +43,7 @@ configure() ->
         ping_interval => ejabberd_option:websocket_ping_interval(),
         websocket_timeout => ejabberd_option:websocket_timeout(),
         origins => [string:lowercase(Origin) || Origin <- ejabberd_option:websocket_origin()],
-        bosh_hosts => maps:from_list([{Host, bosh_options(Host)} || Host <- ejabberd_option:hosts(), is_native_bosh(Host)])
+        bosh_hosts => maps:from_list(BoshHosts)
     }).
 
 %% A session with prebind begins logged in, as somebody: stock mod_bosh makes those.

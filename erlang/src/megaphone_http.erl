@@ -1,5 +1,5 @@
-%% A listener module of ejabberd: the same as ejabberd_http, but idle connections have no process, and XMPP over WebSocket
-%% and BOSH none but the session's own.
+%% A listener module of ejabberd: the same as ejabberd_http, but idle connections have no process, and XMPP over
+%% WebSocket and BOSH none but the session's own.
 %%
 %% ejabberd opens the listening socket and calls tcp_init/2 in a process of the listener's own. That call keeps the
 %% process for as long as the listener lives; Megaphone accepts on a copy of the descriptor. It answers for the paths of

@@ -8,27 +8,21 @@
 -export([send_xml/2, setopts/2, get_owner/1, get_transport/1, peername/1, sockname/1, close/1, reset_stream/1,
          change_shaper/2, controlling_process/2]).
 
--export_type([socket/0, packet/0]).
+-export_type([socket/0]).
 
 %% The tag is the transport, as ejabberd calls it. The number is that of the connection, or for http_bind that of the
 %% BOSH session, whose connections come and go.
--type socket() :: {tcp | websocket | http_bind, non_neg_integer()}.
-
--type packet() ::
-    {xmlstreamstart, Name :: binary(), Attributes :: [{binary(), binary()}]}
-    | {xmlstreamelement, fxml:xmlel()}
-    | {xmlstreamend, Name :: binary()}
-    | {xmlstreamraw, iodata()}.
+-type socket() :: megaphone_nif:xmpp_socket().
 
 %% ejabberd's own transports give up after as long.
 -define(SEND_TIMEOUT, 15000).
 
 %% A shaper is opaque, and has no function that tells its rate.
--dialyzer({no_opaque, change_shaper/2}).
+-dialyzer({no_opaque, rate/1}).
 
 %% Queues a packet; megaphone_c2s_loop has what is queued written. Waits while the queue is above its mark; a peer that
 %% takes nothing for as long as SEND_TIMEOUT (in milliseconds) loses its connection.
--spec send_xml(socket(), packet()) -> ok | {error, closed | timeout | inet:posix()}.
+-spec send_xml(socket(), megaphone_nif:xmpp_packet()) -> ok | {error, atom()}.
 send_xml(Socket, Packet) ->
     send_until(Socket, Packet, erlang:monotonic_time(millisecond) + ?SEND_TIMEOUT).
 
@@ -68,10 +62,10 @@ get_owner(_Socket) -> megaphone_sessions:pid().
 get_transport({Transport, _}) -> Transport.
 
 %% Of a BOSH session: the address that its first request came from.
--spec peername(socket()) -> {ok, {inet:ip_address(), inet:port_number()}} | {error, closed | inet:posix()}.
+-spec peername(socket()) -> {ok, {inet:ip_address(), inet:port_number()}} | {error, atom()}.
 peername(Socket) -> megaphone_nif:xmpp_peername(Socket).
 
--spec sockname(socket()) -> {ok, {inet:ip_address(), inet:port_number()}} | {error, closed | inet:posix()}.
+-spec sockname(socket()) -> {ok, {inet:ip_address(), inet:port_number()}} | {error, atom()}.
 sockname(Socket) -> megaphone_nif:xmpp_sockname(Socket).
 
 %% What has been sent goes out in the background.
@@ -87,11 +81,13 @@ reset_stream(Socket) ->
 
 %% How fast the library reads what comes from the peer.
 -spec change_shaper(socket(), none | p1_shaper:state()) -> ok.
-change_shaper(Socket, none) ->
-    megaphone_nif:xmpp_shaper(Socket, none);
 change_shaper(Socket, Shaper) ->
-    %% #state{maxrate, burst_size, _, _} of p1_shaper, both in bytes (a second).
-    megaphone_nif:xmpp_shaper(Socket, {element(2, Shaper), element(3, Shaper)}).
+    _ = megaphone_nif:xmpp_shaper(Socket, rate(Shaper)),  % closed: as above
+    ok.
+
+rate(none) -> none;
+%% #state{maxrate, burst_size, _, _} of p1_shaper, both in bytes (a second).
+rate(Shaper) -> {element(2, Shaper), element(3, Shaper)}.
 
 -spec controlling_process(socket(), pid()) -> ok.
 controlling_process(_Socket, _Pid) -> ok.
