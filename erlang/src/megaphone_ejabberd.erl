@@ -31,7 +31,7 @@ listener_started() ->
 -spec configure(Host :: binary()) -> ok.
 configure(_Host) -> configure().
 
-%% Tells the library what ejabberd is configured to. Running sessions keep what they have.
+%% Tells the library what ejabberd is configured to.
 -spec configure() -> ok.
 configure() ->
     BoshHosts = [{Host, bosh_options(Host)} || Host <- ejabberd_option:hosts(), is_native_bosh(Host)],
