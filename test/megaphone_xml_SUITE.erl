@@ -10,7 +10,8 @@
 -export([packets_sent_are_those_of_fxml/1, random_elements_are_sent_as_by_fxml/1, odd_terms_are_taken_as_by_fxml/1,
          terms_that_are_no_packets_are_badarg/1, long_work_is_refused_on_a_normal_scheduler/1,
          packets_wait_for_room_and_flush/1]).
--export([facts_and_names_of_a_session/1, websocket_session_is_one_of_its_own/1, sessions_that_are_gone_are_closed/1, settings_are_checked/1]).
+-export([facts_and_names_of_a_session/1, websocket_session_is_one_of_its_own/1, sessions_that_are_gone_are_closed/1,
+         settings_are_checked/1]).
 
 -include_lib("stdlib/include/assert.hrl").
 
@@ -31,7 +32,8 @@ all() ->
      packets_sent_are_those_of_fxml, random_elements_are_sent_as_by_fxml, odd_terms_are_taken_as_by_fxml,
      terms_that_are_no_packets_are_badarg, long_work_is_refused_on_a_normal_scheduler,
      packets_wait_for_room_and_flush,
-     facts_and_names_of_a_session, websocket_session_is_one_of_its_own, sessions_that_are_gone_are_closed, settings_are_checked].
+     facts_and_names_of_a_session, websocket_session_is_one_of_its_own, sessions_that_are_gone_are_closed,
+     settings_are_checked].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(fast_xml),
