@@ -187,6 +187,8 @@ fn nothing_follows_the_end_of_a_stream_or_an_error() {
     let mut input = &b"<s></t><s>"[..];
     assert!(failed.handle_bytes(&mut input, &limits).is_ok());
     assert!(failed.handle_bytes(&mut input, &limits).is_err());
-    assert_eq!(failed.handle_bytes(&mut &b"<s>"[..], &limits), Ok(None));
-    assert!(failed.is_closed() && failed.is_idle());
+    for later in [&b"<s>"[..], b" \n<s>", b"\xEF\xBB\xBF<s>", b"", b"text"] {
+        assert_eq!(failed.handle_bytes(&mut &*later, &limits), Ok(None));
+        assert!(failed.is_closed() && failed.is_idle());
+    }
 }
