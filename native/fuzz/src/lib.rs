@@ -1,9 +1,10 @@
-//! What the targets share: cutting bytes into pieces, a bound on heap memory, and elements read back.
+//! What the targets share: cutting bytes into pieces, a bound on heap memory, and the other end of a protocol.
 
 use std::alloc::System;
 
 use cap::Cap;
 
+pub mod ws;
 pub mod xml;
 
 #[global_allocator]
