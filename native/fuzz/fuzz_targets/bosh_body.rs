@@ -22,7 +22,7 @@ const TICKET: u64 = 7;
 fuzz_target!(|input: (u8, &[u8])| {
     let (limits, bytes) = input;
     let limits = match limits % 2 {
-        0 => Limits { stanza_bytes: 10_000, ..Limits::default() },
+        0 => Limits { stanza_bytes: 10_000, token_bytes: 4096, ..Limits::default() },
         _ => Limits { stanza_bytes: 300, depth: 3, attributes: 12, namespaces: 4, token_bytes: 50 },
     };
     // Bytes over the bound are not read, but by whoever calls.

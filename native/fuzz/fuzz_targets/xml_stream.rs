@@ -38,7 +38,7 @@ fuzz_target!(|input: (u8, [u8; 4], &[u8])| {
 });
 
 fn limits_of(choice: u8) -> Limits {
-    let wide = Limits { stanza_bytes: 10_000, ..Limits::default() };
+    let wide = Limits { stanza_bytes: 10_000, token_bytes: 4096, ..Limits::default() };
     match choice % 4 {
         0 => wide,
         1 => Limits { stanza_bytes: 100, ..wide },

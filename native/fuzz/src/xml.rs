@@ -11,7 +11,7 @@ pub const WIDE: Limits = Limits {
     depth: usize::MAX,
     attributes: usize::MAX,
     namespaces: usize::MAX,
-    token_bytes: 1 << 16,
+    token_bytes: 1 << 14,
 };
 
 /// Whether an element can be read back once it is written. One that was sent as `xml:a` shows that prefix's
