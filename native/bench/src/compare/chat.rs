@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::client::user::Transport;
 use crate::compare::Case;
+use crate::compare::flow::{self, Plan};
 use crate::compare::lab::{Lab, TRANSPORTS};
-use crate::compare::outcome::{Trial, Unit};
-use crate::generator::crowd_run::CrowdRun;
-use crate::generator::latency::Summary;
+use crate::compare::outcome::Trial;
 use crate::generator::orders::{Kind, Rate};
-use crate::measure::process::cpu_seconds;
 use crate::server::variant::Variant;
 
 /// The comparison.
@@ -34,35 +32,20 @@ impl Chat {
         let name = transport.name();
         let users = Self::users(lab);
         let rate = lab.options.rate.unwrap_or_else(|| default_rate(transport));
-        let long = Duration::from_secs(lab.pick(5, 20));
-        let (server, members) = lab.start_with_accounts(variant, transport, users)?;
-        let run = CrowdRun::start(&members)?;
-        let online = lab.log_everybody_in(&run, &format!("{} {name}", variant.name), users);
-        let bar = lab.bar(format!("{} {name}: chat", variant.name), (rate * long.as_secs_f64()) as u64);
-        let chat = |long| run.traffic(Kind::Chat, Rate::Fixed(rate), long, BODY, |n| bar.set_position(n));
-        // The first messages pay for what is grown once.
-        let warmed = chat(Duration::from_secs(2));
-        lab.settle("between", Duration::from_secs(1));
-        let before = (cpu_seconds(server.pid()), cpu_seconds(std::process::id()));
-        let report = chat(long);
-        let after = (cpu_seconds(server.pid()), cpu_seconds(std::process::id()));
-        bar.finish_and_clear();
-        trial.failed(run.finish()?);
-        online.and(warmed)?;
-        let (report, server_cpu, own_cpu) = (report?, after.0? - before.0?, after.1? - before.1?);
-        if report.done == 0 {
-            bail!("no message arrived");
-        }
-        let seconds = report.elapsed.as_secs_f64().max(f64::EPSILON);
-        let latency = Summary::of(&report.latency);
-        let each = server_cpu * 1e6 / report.done.max(1) as f64;
-        trial.add(format!("{name}: messages"), Unit::PerSecond, report.done as f64 / seconds);
-        trial.add(format!("{name}: latency p50"), Unit::Milliseconds, latency.p50);
-        trial.add(format!("{name}: latency p99"), Unit::Milliseconds, latency.p99);
-        trial.add(format!("{name}: CPU a message"), Unit::Microseconds, each);
-        trial.add(format!("{name}: server's cores in use"), Unit::Cores, server_cpu / seconds);
-        trial.add(format!("{name}: generator's cores in use"), Unit::Cores, own_cpu / seconds);
-        trial.keep(&format!("{name}: latency"), &latency);
+        let plan = Plan {
+            kind: Kind::Chat,
+            rate: Rate::Fixed(rate),
+            body: BODY,
+            warm: Duration::from_secs(2),
+            long: Duration::from_secs(lab.pick(5, 20)),
+        };
+        let mut site = lab.start_with_accounts(variant, transport, users)?;
+        let label = site.label.clone();
+        let flow = site.with_users(trial, |server, run| {
+            lab.log_everybody_in(run, &label)?;
+            flow::measure(lab, server, run, &label, &plan)
+        })?;
+        flow.report(trial, &format!("{name}: "), "message");
         Ok(())
     }
 }

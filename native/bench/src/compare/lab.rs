@@ -28,6 +28,31 @@ pub(crate) struct Lab<'a> {
     pub(crate) options: &'a Options,
 }
 
+/// A server with accounts for users, who are all absent yet.
+pub(crate) struct Site {
+    pub(crate) server: Server,
+    members: Members,
+    /// The variant and the transport, for progress bars.
+    pub(crate) label: String,
+}
+
+impl Site {
+    /// Lets `act` have the server and its users. Those who fail are counted in `trial`, also when `act` fails.
+    ///
+    /// # Errors
+    /// Those of `act`, or when a worker of the generator failed as a whole.
+    pub(crate) fn with_users<T>(
+        &mut self,
+        trial: &mut Trial,
+        act: impl FnOnce(&mut Server, &CrowdRun) -> Result<T>,
+    ) -> Result<T> {
+        let run = CrowdRun::start(&self.members)?;
+        let result = act(&mut self.server, &run);
+        trial.failed(run.finish()?);
+        result
+    }
+}
+
 impl Lab<'_> {
     /// `quick` in a quick run, else `full`.
     pub(crate) fn pick<T>(&self, quick: T, full: T) -> T {
@@ -44,7 +69,7 @@ impl Lab<'_> {
         variant: &Variant,
         transport: Transport,
         users: usize,
-    ) -> Result<(Server, Members)> {
+    ) -> Result<Site> {
         const FIRST: usize = 100;
         let mut server = self.start(variant, users)?;
         server.register(users + FIRST)?;
@@ -69,18 +94,23 @@ impl Lab<'_> {
         if done < FIRST as u64 || !causes.is_empty() {
             bail!("{done} of the first {FIRST} users logged in and out: {causes:?}");
         }
-        Ok((server, members(0, users)))
+        let label = format!("{} {}", variant.name, transport.name());
+        Ok(Site { server, members: members(0, users), label })
     }
 
-    /// Lets everybody of `run` log in as memory and chat need it: no faster than any server can take.
+    /// Lets everybody of `run` log in where logging in is not what is measured: no faster than any server can
+    /// take. Says how many are online.
     ///
     /// # Errors
     /// When nobody could log in, or a worker is gone.
-    pub(crate) fn log_everybody_in(&self, run: &CrowdRun, name: &str, users: usize) -> Result<u64> {
-        let bar = self.bar(format!("{name}: log in"), users as u64);
-        let done = run.log_in(LOGINS_A_SECOND, LOGINS_AT_ONCE, |count| bar.set_position(count))?.done;
+    pub(crate) fn log_everybody_in(&self, run: &CrowdRun, label: &str) -> Result<usize> {
+        let bar = self.bar(format!("{label}: log in"), run.users() as u64);
+        let report = run.log_in(LOGINS_A_SECOND, LOGINS_AT_ONCE, |count| bar.set_position(count));
         bar.finish_and_clear();
-        Ok(done)
+        match report?.done as usize {
+            0 => bail!("nobody could log in"),
+            online => Ok(online),
+        }
     }
 
     /// Starts a server for `users`.

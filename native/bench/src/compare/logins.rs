@@ -6,7 +6,6 @@ use crate::client::user::Transport;
 use crate::compare::Case;
 use crate::compare::lab::Lab;
 use crate::compare::outcome::{Trial, Unit};
-use crate::generator::crowd_run::CrowdRun;
 use crate::generator::latency::Summary;
 use crate::measure::process::cpu_seconds;
 use crate::server::variant::Variant;
@@ -31,15 +30,14 @@ impl Logins {
     ) -> Result<()> {
         let name = transport.name();
         let users = Self::users(lab);
-        let (server, members) = lab.start_with_accounts(variant, transport, users)?;
-        let cpu = cpu_seconds(server.pid())?;
-        let run = CrowdRun::start(&members)?;
-        let bar = lab.bar(format!("{} {name}: log in", variant.name), users as u64);
-        let report = run.log_in(f64::INFINITY, AT_ONCE, |count| bar.set_position(count));
+        let mut site = lab.start_with_accounts(variant, transport, users)?;
+        let bar = lab.bar(format!("{}: log in", site.label), users as u64);
+        let (report, cpu) = site.with_users(trial, |server, run| {
+            let before = cpu_seconds(server.pid())?;
+            let report = run.log_in(f64::INFINITY, AT_ONCE, |count| bar.set_position(count))?;
+            Ok((report, cpu_seconds(server.pid())? - before))
+        })?;
         bar.finish_and_clear();
-        let cpu = cpu_seconds(server.pid()).map(|now| now - cpu);
-        trial.failed(run.finish()?);
-        let (report, cpu) = (report?, cpu?);
         if report.done == 0 {
             bail!("nobody could log in");
         }

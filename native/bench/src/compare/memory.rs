@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::client::user::Transport;
 use crate::compare::Case;
 use crate::compare::idle::add_memory;
 use crate::compare::lab::Lab;
 use crate::compare::outcome::Trial;
-use crate::generator::crowd_run::CrowdRun;
 use crate::measure::{Snapshot, process};
 use crate::server::variant::Variant;
 
@@ -34,19 +33,16 @@ impl Memory {
     ) -> Result<()> {
         let name = transport.name();
         let users = Self::users(lab);
-        let (mut server, members) = lab.start_with_accounts(variant, transport, users)?;
+        let mut site = lab.start_with_accounts(variant, transport, users)?;
         lab.settle("before", Duration::from_secs(Self::settle_seconds(lab)));
-        let before = Snapshot::take(&mut server)?;
+        let before = Snapshot::take(&mut site.server)?;
         let own = process::Figures::take(std::process::id())?;
-        let run = CrowdRun::start(&members)?;
-        let online = lab.log_everybody_in(&run, &format!("{} {name}", variant.name), users);
-        let after = lab.settled(&mut server, Self::settle_seconds(lab));
-        let own = process::Figures::take(std::process::id())?.resident - own.resident;
-        trial.failed(run.finish()?);
-        let (online, after) = (online? as usize, after?);
-        if online == 0 {
-            bail!("nobody could log in");
-        }
+        let label = site.label.clone();
+        let (online, after, own) = site.with_users(trial, |server, run| {
+            let online = lab.log_everybody_in(run, &label)?;
+            let after = lab.settled(server, Self::settle_seconds(lab))?;
+            Ok((online, after, process::Figures::take(std::process::id())?.resident - own.resident))
+        })?;
         add_memory(trial, &format!("{name}: "), &before, &after, online);
         // Memory that an earlier transport's users left to the allocator is used again: an upper bound at first.
         trial.keep(&format!("{name}: generator's own bytes a user"), own / online as f64);

@@ -2,6 +2,7 @@
 
 mod bosh;
 pub(crate) mod chat;
+mod flow;
 mod http;
 mod idle;
 mod lab;

@@ -121,7 +121,8 @@ impl CrowdRun {
         Ok(self.shared.causes())
     }
 
-    fn users(&self) -> usize {
+    /// How many users there are, in whatever state.
+    pub(crate) fn users(&self) -> usize {
         self.workers.iter().map(|worker| worker.users).sum()
     }
 
