@@ -27,12 +27,10 @@ impl Bosh {
             long: Duration::from_secs(lab.pick(4, 15)),
         };
         let mut site = lab.start_with_accounts(variant, Transport::Bosh, users)?;
-        let label = format!("{}, {users} users", site.label);
-        let flow = site.with_users(trial, |server, run| {
-            lab.log_everybody_in(run, &label)?;
-            flow::measure(lab, server, run, &label, &plan)
-        })?;
-        flow.report(trial, &format!("{users} users: "), "ping");
+        let prefix = format!("{users} users: ");
+        let flow =
+            site.with_everybody_online(lab, &prefix, trial, |online| flow::measure(lab, &online, &plan))?;
+        flow.report(trial, &prefix, "ping");
         Ok(())
     }
 }

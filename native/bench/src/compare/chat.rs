@@ -29,7 +29,6 @@ impl Chat {
         transport: Transport,
         trial: &mut Trial,
     ) -> Result<()> {
-        let name = transport.name();
         let users = Self::users(lab);
         let rate = lab.options.rate.unwrap_or_else(|| default_rate(transport));
         let plan = Plan {
@@ -40,12 +39,10 @@ impl Chat {
             long: Duration::from_secs(lab.pick(5, 20)),
         };
         let mut site = lab.start_with_accounts(variant, transport, users)?;
-        let label = site.label.clone();
-        let flow = site.with_users(trial, |server, run| {
-            lab.log_everybody_in(run, &label)?;
-            flow::measure(lab, server, run, &label, &plan)
-        })?;
-        flow.report(trial, &format!("{name}: "), "message");
+        let prefix = format!("{}: ", transport.name());
+        let flow =
+            site.with_everybody_online(lab, &prefix, trial, |online| flow::measure(lab, &online, &plan))?;
+        flow.report(trial, &prefix, "message");
         Ok(())
     }
 }

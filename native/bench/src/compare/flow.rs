@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::compare::lab::Lab;
+use crate::compare::lab::{Lab, Online};
 use crate::compare::outcome::{Trial, Unit};
-use crate::generator::crowd_run::CrowdRun;
 use crate::generator::latency::Summary;
 use crate::generator::orders::{Kind, Rate};
 use crate::measure::process::cpu_seconds;
-use crate::server::Server;
 
 /// What is sent, and for how long.
 pub(crate) struct Plan<'a> {
@@ -35,22 +33,17 @@ pub(crate) struct Flow {
     pub(crate) own_cores: f64,
 }
 
-/// Carries out `plan` with the users of `run` who are online.
+/// Carries out `plan` with the users who are `online`.
 ///
 /// # Errors
-/// When nothing arrived, or the server or a worker is gone; what gets lost on the way is counted by `run`.
-pub(crate) fn measure(
-    lab: &Lab<'_>,
-    server: &Server,
-    run: &CrowdRun,
-    label: &str,
-    plan: &Plan<'_>,
-) -> Result<Flow> {
+/// When nothing arrived, or the server or a worker is gone; what gets lost on the way is counted by the run.
+pub(crate) fn measure(lab: &Lab<'_>, online: &Online<'_>, plan: &Plan<'_>) -> Result<Flow> {
+    let (server, run) = (&*online.server, online.run);
     let expected = match plan.rate {
         Rate::Fixed(rate) => (rate * plan.long.as_secs_f64()) as u64,
         Rate::Closed => 0,
     };
-    let bar = lab.bar(format!("{label}: traffic"), expected);
+    let bar = lab.bar(format!("{}: traffic", online.label), expected);
     let send = |long| run.traffic(plan.kind, plan.rate, long, plan.body, |n| bar.set_position(n));
     send(plan.warm)?;
     // What BOSH clients send right behind the polls that follow the last answers may overtake them (see

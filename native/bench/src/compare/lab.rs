@@ -9,16 +9,19 @@ use crate::client::sasl::Auth;
 use crate::client::session::Accounts;
 use crate::client::user::Transport;
 use crate::compare::Options;
-use crate::compare::outcome::Trial;
+use crate::compare::outcome::{Trial, Unit};
 use crate::generator::crowd_run::CrowdRun;
-use crate::generator::orders::Members;
+use crate::generator::orders::{Arrival, Members};
 use crate::measure::Snapshot;
 use crate::server::variant::Variant;
 use crate::server::{ACCOUNT_PREFIX, HOST, PASSWORD, Server, Setup};
 
 /// The ramp of the comparisons in which logging in is not what is measured, and how many do it at a time.
-const LOGINS_A_SECOND: f64 = 600.0;
-const LOGINS_AT_ONCE: usize = 64;
+///
+/// A busy stock server turns a few of 10,000 WebSockets away; figures a user need all users to be there.
+const ARRIVAL: Arrival = Arrival { ramp: 600.0, at_once: 64, retries: 3 };
+/// The ramp of the first users.
+const FIRST_ARRIVAL: Arrival = Arrival { ramp: 200.0, at_once: 100, retries: 3 };
 
 /// The transports that are compared.
 pub(crate) const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Ws, Transport::Bosh];
@@ -36,6 +39,15 @@ pub(crate) struct Site {
     pub(crate) label: String,
 }
 
+/// Users who are online.
+pub(crate) struct Online<'a> {
+    pub(crate) server: &'a mut Server,
+    pub(crate) run: &'a CrowdRun,
+    /// As that of [`Site`].
+    pub(crate) label: &'a str,
+    pub(crate) users: usize,
+}
+
 impl Site {
     /// Lets `act` have the server and its users. Those who fail are counted in `trial`, also when `act` fails.
     ///
@@ -44,12 +56,39 @@ impl Site {
     pub(crate) fn with_users<T>(
         &mut self,
         trial: &mut Trial,
-        act: impl FnOnce(&mut Server, &CrowdRun) -> Result<T>,
+        act: impl FnOnce(&mut Server, &CrowdRun, &mut Trial) -> Result<T>,
     ) -> Result<T> {
         let run = CrowdRun::start(&self.members)?;
-        let result = act(&mut self.server, &run);
+        let result = act(&mut self.server, &run, trial);
         trial.failed(run.finish()?);
         result
+    }
+
+    /// Lets everybody log in, where that is not what is measured: no faster than any server can take. Then lets
+    /// `act` have them as [`Site::with_users`] does.
+    ///
+    /// Who is turned away tries again. That is no failure: it is a reading, its name beginning with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Site::with_users`], or when nobody could log in.
+    pub(crate) fn with_everybody_online<T>(
+        &mut self,
+        lab: &Lab<'_>,
+        prefix: &str,
+        trial: &mut Trial,
+        act: impl FnOnce(Online<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let bar = lab.bar(format!("{}: log in", self.label), self.members.count as u64);
+        let label = self.label.clone();
+        self.with_users(trial, |server, run, trial| {
+            let report = run.log_in(ARRIVAL, |count| bar.set_position(count))?;
+            bar.finish_and_clear();
+            trial.add(format!("{prefix}logins tried again"), Unit::Whole, report.retried as f64);
+            match report.done as usize {
+                0 => bail!("nobody could log in"),
+                users => act(Online { server, run, label: &label, users }),
+            }
+        })
     }
 }
 
@@ -88,7 +127,7 @@ impl Lab<'_> {
             http,
         };
         let first = CrowdRun::start(&members(users as u32, FIRST))?;
-        let done = first.log_in(200.0, FIRST, |_| ())?.done;
+        let done = first.log_in(FIRST_ARRIVAL, |_| ())?.done;
         first.log_out(500.0, |_| ())?;
         let causes = first.finish()?;
         if done < FIRST as u64 || !causes.is_empty() {
@@ -96,21 +135,6 @@ impl Lab<'_> {
         }
         let label = format!("{} {}", variant.name, transport.name());
         Ok(Site { server, members: members(0, users), label })
-    }
-
-    /// Lets everybody of `run` log in where logging in is not what is measured: no faster than any server can
-    /// take. Says how many are online.
-    ///
-    /// # Errors
-    /// When nobody could log in, or a worker is gone.
-    pub(crate) fn log_everybody_in(&self, run: &CrowdRun, label: &str) -> Result<usize> {
-        let bar = self.bar(format!("{label}: log in"), run.users() as u64);
-        let report = run.log_in(LOGINS_A_SECOND, LOGINS_AT_ONCE, |count| bar.set_position(count));
-        bar.finish_and_clear();
-        match report?.done as usize {
-            0 => bail!("nobody could log in"),
-            online => Ok(online),
-        }
     }
 
     /// Starts a server for `users`.

@@ -31,21 +31,19 @@ impl Memory {
         transport: Transport,
         trial: &mut Trial,
     ) -> Result<()> {
-        let name = transport.name();
         let users = Self::users(lab);
         let mut site = lab.start_with_accounts(variant, transport, users)?;
         lab.settle("before", Duration::from_secs(Self::settle_seconds(lab)));
         let before = Snapshot::take(&mut site.server)?;
         let own = process::Figures::take(std::process::id())?;
-        let label = site.label.clone();
-        let (online, after, own) = site.with_users(trial, |server, run| {
-            let online = lab.log_everybody_in(run, &label)?;
-            let after = lab.settled(server, Self::settle_seconds(lab))?;
-            Ok((online, after, process::Figures::take(std::process::id())?.resident - own.resident))
+        let prefix = format!("{}: ", transport.name());
+        let (online, after, own) = site.with_everybody_online(lab, &prefix, trial, |online| {
+            let after = lab.settled(online.server, Self::settle_seconds(lab))?;
+            Ok((online.users, after, process::Figures::take(std::process::id())?.resident - own.resident))
         })?;
-        add_memory(trial, &format!("{name}: "), &before, &after, online);
+        add_memory(trial, &prefix, &before, &after, online);
         // Memory that an earlier transport's users left to the allocator is used again: an upper bound at first.
-        trial.keep(&format!("{name}: generator's own bytes a user"), own / online as f64);
+        trial.keep(&format!("{prefix}generator's own bytes a user"), own / online as f64);
         Ok(())
     }
 }

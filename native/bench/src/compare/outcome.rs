@@ -8,7 +8,10 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
+    /// Of which a user may have a part.
     Count,
+    /// Of which there are no parts.
+    Whole,
     Bytes,
     PerSecond,
     Milliseconds,

@@ -104,6 +104,7 @@ fn ratio(of: Option<Spread>, to: Option<Spread>) -> String {
 pub(crate) fn number(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Count => format!("{value:.3}"),
+        Unit::Whole => format!("{value:.0}"),
         Unit::Bytes => format!("{value:.0} B"),
         Unit::PerSecond => format!("{value:.0}/s"),
         Unit::Milliseconds => format!("{value:.2} ms"),
