@@ -12,16 +12,21 @@ use crate::compare::Options;
 use crate::compare::outcome::{Trial, Unit};
 use crate::generator::crowd_run::CrowdRun;
 use crate::generator::orders::{Arrival, Members};
-use crate::measure::Snapshot;
+use crate::measure::{Snapshot, beam};
 use crate::server::variant::Variant;
 use crate::server::{ACCOUNT_PREFIX, HOST, PASSWORD, Server, Setup};
+use crate::sys;
 
 /// The ramp of the comparisons in which logging in is not what is measured, and how many do it at a time.
 ///
 /// A busy stock server turns a few of 10,000 WebSockets away; figures a user need all users to be there.
 const ARRIVAL: Arrival = Arrival { ramp: 600.0, at_once: 64, retries: 3 };
 /// The ramp of the first users.
-const FIRST_ARRIVAL: Arrival = Arrival { ramp: 200.0, at_once: 100, retries: 3 };
+const FIRST_ARRIVAL: Arrival = Arrival { ramp: 200.0, at_once: FIRST, retries: 3 };
+/// How many these are.
+const FIRST: usize = 100;
+/// Descriptors that a server needs besides one a user: files, listeners, and second connections of BOSH.
+const SPARE_DESCRIPTORS: usize = 400;
 
 /// The transports that are compared.
 pub(crate) const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Ws, Transport::Bosh];
@@ -109,7 +114,6 @@ impl Lab<'_> {
         transport: Transport,
         users: usize,
     ) -> Result<Site> {
-        const FIRST: usize = 100;
         let mut server = self.start(variant, users)?;
         server.register(users + FIRST)?;
         let (c2s, http) = (server.c2s, server.http);
@@ -140,8 +144,12 @@ impl Lab<'_> {
     /// Starts a server for `users`.
     ///
     /// # Errors
-    /// Those of [`Server::start`].
+    /// Those of [`Server::start`], or when users need more descriptors than the server may have.
     pub(crate) fn start(&self, variant: &Variant, users: usize) -> Result<Server> {
+        let limit = sys::raise_descriptor_limit()?;
+        if (users + FIRST + SPARE_DESCRIPTORS) as u64 > limit {
+            bail!("{users} users are too many for a server that may have {limit} descriptors (ulimit -Hn)");
+        }
         let setup = Setup {
             users,
             backlog: if self.options.stock_backlog { 5 } else { 4096 },
@@ -165,17 +173,31 @@ impl Lab<'_> {
         trial
     }
 
-    /// Waits until users have settled and takes the server's figures, after a garbage collection if that was
-    /// asked for.
+    /// Waits `seconds`, and then until the VM's memory no longer changes but at most a minute longer. Takes the
+    /// server's figures, after a garbage collection if that was asked for.
     ///
     /// # Errors
     /// When the server is gone or silent.
     pub(crate) fn settled(&self, server: &mut Server, seconds: u64) -> Result<Snapshot> {
+        const CHANGE: f64 = 0.005;
+        const STEP: Duration = Duration::from_secs(5);
+        const STEPS: u32 = 12;
         self.settle("settling", Duration::from_secs(seconds));
+        let mut last = beam::Figures::take(server)?.total;
+        let mut is_settled = false;
+        for _ in 0..STEPS {
+            self.settle("settling", STEP);
+            let total = beam::Figures::take(server)?.total;
+            is_settled = (total - last).abs() < last * CHANGE;
+            if is_settled {
+                break;
+            }
+            last = total;
+        }
         if self.options.collect_garbage {
             server.ask("collect_garbage", Duration::from_secs(120))?;
         }
-        Snapshot::take(server)
+        Ok(Snapshot { is_settled, ..Snapshot::take(server)? })
     }
 
     /// How [`Lab::settled`] treats garbage, for descriptions.

@@ -6,6 +6,7 @@ use crate::client::user::Transport;
 use crate::compare::Case;
 use crate::compare::lab::Lab;
 use crate::compare::outcome::{Trial, Unit};
+use crate::compare::target::{Bound, Target};
 use crate::generator::latency::Summary;
 use crate::generator::orders::Arrival;
 use crate::measure::process::cpu_seconds;
@@ -67,6 +68,15 @@ impl Case for Logins {
              soon as another one's initial presence has come back. Nobody tries twice.",
             Self::users(lab)
         )
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        let least = [(Transport::Tcp, 1.2), (Transport::Ws, 2.0), (Transport::Bosh, 2.0)];
+        least
+            .map(|(transport, ratio)| {
+                Target::new(format!("{}: logins", transport.name()), Bound::RatioAtLeast(ratio))
+            })
+            .to_vec()
     }
 
     fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial> {

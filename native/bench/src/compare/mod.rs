@@ -12,6 +12,7 @@ pub(crate) mod outcome;
 mod plot;
 mod publish;
 mod report;
+mod target;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ use clap::{Args, ValueEnum};
 
 use crate::compare::lab::Lab;
 use crate::compare::outcome::{CaseOutcome, Trial};
+use crate::compare::target::Target;
 use crate::measure::machine::Watch;
 use crate::server::variant::Variant;
 
@@ -89,6 +91,11 @@ pub(crate) trait Case {
     /// What is done and counted, in a sentence or two.
     fn describe(&self, lab: &Lab<'_>) -> String;
 
+    /// What Megaphone's figures are to come to.
+    fn targets(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
     /// Measures `variant` once.
     ///
     /// # Errors
@@ -148,7 +155,8 @@ fn run_case(case: &dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome
     for round in 1..=rounds {
         for variant in variants {
             eprintln!("{}: {}, round {round} of {rounds}", case.name(), variant.name);
-            let trial = watched(|| case.measure(lab, variant)).unwrap_or_else(|error| Trial::lost(&error));
+            let trial =
+                watched(variant, || case.measure(lab, variant)).unwrap_or_else(|error| Trial::lost(&error));
             trials.push((variant.name.clone(), trial));
         }
     }
@@ -156,14 +164,16 @@ fn run_case(case: &dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome
         name: case.name().to_owned(),
         description: case.describe(lab),
         variants: variants.iter().map(|variant| variant.name.clone()).collect(),
+        targets: case.targets(),
         trials,
     }
 }
 
-/// Measures and notes when other programs kept the processors busy meanwhile.
-fn watched(measure: impl FnOnce() -> Result<Trial>) -> Result<Trial> {
+/// Measures and notes what `variant` ran, and when other programs kept the processors busy meanwhile.
+fn watched(variant: &Variant, measure: impl FnOnce() -> Result<Trial>) -> Result<Trial> {
     let watch = Watch::start()?;
     let mut trial = measure()?;
+    trial.notes.push(format!("listeners {} and {}", variant.c2s_module, variant.http_module));
     let others = watch.others()?;
     trial.keep("cores that other programs kept busy", others);
     if others > DISTURBING {

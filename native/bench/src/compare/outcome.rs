@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::compare::target::Target;
+
 /// The unit of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -13,6 +15,8 @@ pub(crate) enum Unit {
     /// Of which there are no parts.
     Whole,
     Bytes,
+    /// Of 1,048,576 bytes.
+    Megabytes,
     PerSecond,
     Milliseconds,
     Microseconds,
@@ -88,6 +92,7 @@ pub(crate) struct CaseOutcome {
     pub(crate) name: String,
     pub(crate) description: String,
     pub(crate) variants: Vec<String>,
+    pub(crate) targets: Vec<Target>,
     pub(crate) trials: Vec<(String, Trial)>,
 }
 
@@ -171,6 +176,7 @@ mod tests {
             name: String::new(),
             description: String::new(),
             variants: vec!["stock".into()],
+            targets: Vec::new(),
             trials: vec![("stock".into(), Trial::default())],
         };
         assert!(outcome.is_clean());

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::compare::outcome::CaseOutcome;
-use crate::compare::{plot, report};
+use crate::compare::{plot, report, target};
 use crate::server::variant::ejabberd_version;
 
 const HEADER: &str = "# Benchmarks\n\n\
@@ -60,6 +60,10 @@ fn section(outcome: &CaseOutcome, circumstances: &str) -> String {
             let _ = writeln!(text, "|{}", " --- |".repeat(row.len()));
         }
     }
+    for line in target::judgements(outcome) {
+        let _ = write!(text, "\n- {line}");
+    }
+    text.push('\n');
     for note in outcome.notes() {
         let _ = write!(text, "\n({note})\n");
     }

@@ -22,7 +22,11 @@ ask(["figures"]) ->
     [{processes, erlang:system_info(process_count)},
      {ports, erlang:system_info(port_count)},
      {sessions, ets:info(session, size)},
+     {carriers, carriers()},
      {memory, erlang:memory()}];
+ask(["hibernating"]) ->
+    Hibernates = fun(Pid) -> process_info(Pid, current_function) =:= {current_function, {erlang, hibernate, 3}} end,
+    [{hibernating, length(lists:filter(Hibernates, erlang:processes()))}];
 ask(["collect_garbage"]) ->
     lists:foreach(fun erlang:garbage_collect/1, erlang:processes()),
     [{done, true}];
@@ -36,6 +40,13 @@ register(Host, Prefix, First, Last, Password) ->
     Results = [ejabberd_auth:try_register(list_to_binary(Prefix ++ integer_to_list(N)), Host, Password)
                || N <- lists:seq(First, Last)],
     [{registered, length([ok || ok <- Results])}].
+
+%% Bytes that the allocators have mapped. An allocator that is switched off has no instances but `false`.
+carriers() ->
+    Sizes = erlang:system_info({allocator_sizes, erlang:system_info(alloc_util_allocators)}),
+    lists:sum([element(2, lists:keyfind(carriers_size, 1, Figures))
+               || {_Allocator, Instances} <- Sizes, is_list(Instances), {instance, _, Kinds} <- Instances,
+                  {Kind, Figures} <- Kinds, lists:member(Kind, [mbcs, mbcs_pool, sbcs])]).
 
 answer(Pairs) ->
     io:put_chars(["@bench ", json(Pairs), $\n]).

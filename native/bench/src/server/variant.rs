@@ -8,7 +8,11 @@ use anyhow::{Result, bail};
 
 /// Where Debian's Erlang libraries are.
 pub(crate) const DEBIAN_LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
-const MEGAPHONE: &str = "_build/default/lib/megaphone";
+const LIBRARY: &str = "_build/default/lib/megaphone";
+/// The variant without Megaphone.
+pub(crate) const STOCK: &str = "stock";
+/// The variant with Megaphone.
+pub(crate) const MEGAPHONE: &str = "megaphone";
 
 /// A server to measure.
 #[derive(Debug, Clone)]
@@ -30,13 +34,13 @@ impl Variant {
     /// When there is no such variant, or Megaphone is not built; the error says how to build it.
     pub(crate) fn named(name: &str) -> Result<Self> {
         match name {
-            "stock" => Ok(Self {
+            STOCK => Ok(Self {
                 name: name.to_owned(),
                 c2s_module: "ejabberd_c2s",
                 http_module: "ejabberd_http",
                 code_path: Vec::new(),
             }),
-            "megaphone" => megaphone(Path::new(MEGAPHONE)),
+            MEGAPHONE => megaphone(Path::new(LIBRARY)),
             other => bail!("no variant is called {other}; there are stock and megaphone"),
         }
     }
@@ -54,7 +58,7 @@ fn megaphone(library: &Path) -> Result<Variant> {
         );
     }
     Ok(Variant {
-        name: "megaphone".to_owned(),
+        name: MEGAPHONE.to_owned(),
         // A build without native XMPP still has its HTTP listener to compare.
         c2s_module: if has("megaphone_c2s") { "megaphone_c2s" } else { "ejabberd_c2s" },
         http_module: "megaphone_http",
