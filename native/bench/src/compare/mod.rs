@@ -56,9 +56,12 @@ pub(crate) struct Options {
     /// Users (or idle connections) of the memory comparisons; at most what the server's descriptors allow.
     #[arg(long)]
     pub(crate) users: Option<usize>,
-    /// Messages a second of the chat comparison, instead of what keeps two cores about 70 % busy.
+    /// Messages a second of the chat comparison, instead of what --load comes to.
     #[arg(long, value_parser = crate::commands::rate)]
     pub(crate) rate: Option<f64>,
+    /// Percent of all processors that stock ejabberd and the generator together keep busy in the chat comparison.
+    #[arg(long, default_value_t = 70, value_parser = clap::value_parser!(u8).range(10..=95))]
+    pub(crate) load: u8,
     /// Smaller and shorter, for a look: all of it within 10 minutes.
     #[arg(long)]
     pub(crate) quick: bool,
@@ -91,6 +94,10 @@ pub(crate) trait Case {
     /// What is done and counted, in a sentence or two.
     fn describe(&self, lab: &Lab<'_>) -> String;
 
+    /// Finds out what has to be known before any round. Failures and notes go to `trial`; its readings are of no
+    /// variant.
+    fn prepare(&mut self, _lab: &Lab<'_>, _trial: &mut Trial) {}
+
     /// What Megaphone's figures are to come to.
     fn targets(&self) -> Vec<Target> {
         Vec::new()
@@ -111,7 +118,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let variants = variants(&options.variants)?;
     let lab = Lab { options };
     let outcomes: Vec<CaseOutcome> =
-        cases(options.choice).iter().map(|case| run_case(case.as_ref(), &lab, &variants)).collect();
+        cases(options.choice).iter_mut().map(|case| run_case(case.as_mut(), &lab, &variants)).collect();
     report::print(&outcomes);
     report::save(&outcomes, options)?;
     if options.publish {
@@ -126,7 +133,7 @@ fn cases(choice: Choice) -> Vec<Box<dyn Case>> {
         (Choice::Http, Box::new(http::Http)),
         (Choice::Memory, Box::new(memory::Memory)),
         (Choice::Logins, Box::new(logins::Logins)),
-        (Choice::Chat, Box::new(chat::Chat)),
+        (Choice::Chat, Box::new(chat::Chat::default())),
         (Choice::Bosh, Box::new(bosh::Bosh)),
     ];
     all.into_iter()
@@ -149,9 +156,11 @@ fn variants(names: &[String]) -> Result<Vec<Variant>> {
 }
 
 /// A B A B: what changes on the machine in the meantime touches all variants alike.
-fn run_case(case: &dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome {
+fn run_case(case: &mut dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome {
     let rounds = lab.options.rounds.unwrap_or(lab.pick(1, 3)).max(1);
-    let mut trials = Vec::new();
+    let mut preparation = Trial::default();
+    case.prepare(lab, &mut preparation);
+    let mut trials = vec![("preparation".to_owned(), preparation)];
     for round in 1..=rounds {
         for variant in variants {
             eprintln!("{}: {}, round {round} of {rounds}", case.name(), variant.name);

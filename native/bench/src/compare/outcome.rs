@@ -127,7 +127,8 @@ impl CaseOutcome {
     /// The kinds of readings, in the order in which trials gave them.
     pub(crate) fn rows(&self) -> Vec<&Reading> {
         let mut rows: Vec<&Reading> = Vec::new();
-        for reading in self.trials.iter().flat_map(|(_, trial)| &trial.readings) {
+        let of_variants = self.trials.iter().filter(|(name, _)| self.variants.contains(name));
+        for reading in of_variants.flat_map(|(_, trial)| &trial.readings) {
             if rows.iter().all(|row| row.what != reading.what) {
                 rows.push(reading);
             }
