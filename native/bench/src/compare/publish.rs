@@ -15,7 +15,18 @@ use crate::server::variant::ejabberd_version;
 const HEADER: &str = "# Benchmarks\n\n\
     Written by `scripts/bench --publish`, which says in each section what it ran and on what. Variants run in \
     turn on one machine, together with the load generator. Figures are medians, with the range over the \
-    rounds in brackets.\n";
+    rounds in brackets.\n\n\
+    What the figures are:\n\n\
+    - Memory is what each user or connection adds to a server that was at rest before and is at rest again. \
+    *Resident* is the whole Erlang VM, what Rust holds in it included; *BEAM bytes* are `erlang:memory(total)`, \
+    which leaves Rust out; *outside BEAM's carriers* is resident less what the VM's allocators have mapped, about \
+    Rust's part. *Kernel* is the server's half of what the machine's sockets take, so sockets of other programs \
+    disturb it. *All-in* is resident and kernel together.\n\
+    - Latency counts from the time at which something was due, so a slow server cannot slow down its own load.\n\
+    - CPU a login, message or request is user and system time of the Erlang VM, divided by how many there were.\n\
+    - Users whom a server turned away are errors; where the figures need every user to be there they try again, \
+    and a row says how often.\n\
+    - A target is what a figure of Megaphone is to come to.\n";
 const DOCUMENT: &str = "docs/benchmarks.md";
 const PLOTS: &str = "docs/benchmarks";
 
