@@ -96,3 +96,46 @@ pub(crate) fn ejabberd_version() -> Result<String> {
     let version = app.split("{vsn,").nth(1).and_then(|rest| rest.split('"').nth(1));
     version.map(str::to_owned).ok_or_else(|| anyhow::anyhow!("ejabberd.app has no version"))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A library of empty files, removed when dropped.
+    struct Library(PathBuf);
+
+    impl Library {
+        fn with(name: &str, files: &[&str]) -> Self {
+            let path = std::env::temp_dir().join(format!("megaphone-bench-{name}-{}", std::process::id()));
+            for file in files {
+                let file = path.join(file);
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(file, "").unwrap();
+            }
+            Self(path)
+        }
+    }
+
+    impl Drop for Library {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn native_xmpp_is_compared_where_it_is_built() {
+        let http = ["ebin/megaphone_http.beam", "priv/megaphone_nif.so"];
+        let without = Library::with("http", &http);
+        let variant = megaphone(&without.0).unwrap();
+        assert_eq!((variant.c2s_module, variant.http_module), ("ejabberd_c2s", "megaphone_http"));
+        let all = Library::with("c2s", &[http[0], http[1], "ebin/megaphone_c2s.beam"]);
+        assert_eq!(megaphone(&all.0).unwrap().c2s_module, "megaphone_c2s");
+    }
+
+    #[test]
+    fn a_library_that_is_not_built_is_no_variant() {
+        let library = Library::with("bare", &["ebin/megaphone_http.beam"]);
+        assert!(megaphone(&library.0).is_err());
+    }
+}
