@@ -22,8 +22,8 @@ pub(crate) struct Figures {
     pub(crate) in_binaries: f64,
     pub(crate) in_ets: f64,
     pub(crate) in_system: f64,
-    /// What the VM's allocators have got from the system, used or not.
-    pub(crate) in_carriers: f64,
+    /// What native code has from malloc, which is none of the above.
+    pub(crate) malloc: f64,
 }
 
 /// Processes of `server` that hibernate. Asking may wake them, so figures of memory are to be taken before.
@@ -51,7 +51,7 @@ impl Figures {
             in_binaries: memory("binary")?,
             in_ets: memory("ets")?,
             in_system: memory("system")?,
-            in_carriers: number(&answer, "carriers")?,
+            malloc: number(&answer, "malloc")?,
         })
     }
 }

@@ -46,9 +46,8 @@ pub(crate) struct PerUser {
     pub(crate) beam_processes: f64,
     /// Resident bytes of the VM.
     pub(crate) resident: f64,
-    /// Resident bytes less what the Erlang VM's allocators have mapped: about what native code (Rust) holds. It
-    /// comes out too small by what of that is not resident, so compare it with that of another variant.
-    pub(crate) outside_beam: f64,
+    /// Bytes that native code (Rust) has from malloc.
+    pub(crate) malloc: f64,
     /// Proportional resident bytes of the VM (shared pages divided by their users).
     pub(crate) proportional: f64,
     /// The server's share of kernel memory.
@@ -69,7 +68,7 @@ impl PerUser {
             beam: each(before.beam.total, after.beam.total),
             beam_processes: each(before.beam.in_processes, after.beam.in_processes),
             resident,
-            outside_beam: resident - each(before.beam.in_carriers, after.beam.in_carriers),
+            malloc: each(before.beam.malloc, after.beam.malloc),
             proportional: each(before.process.proportional, after.process.proportional),
             kernel,
             all_in: resident + kernel,

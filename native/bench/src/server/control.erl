@@ -2,7 +2,17 @@
 %% a line on stdout, marked so that it is told apart from what ejabberd prints. The end of stdin is the end
 %% of the generator and so of the node.
 -module(megaphone_bench_control).
--export([start/0]).
+-export([start/0, malloc_bytes/0]).
+-nifs([malloc_bytes/0]).
+-on_load(load/0).
+
+load() ->
+    erlang:load_nif(filename:join(filename:dirname(code:which(?MODULE)), "megaphone_bench_malloc"), 0).
+
+%% Bytes that native code has from malloc; see malloc.c.
+-spec malloc_bytes() -> non_neg_integer().
+malloc_bytes() ->
+    erlang:nif_error(not_loaded).
 
 -spec start() -> no_return().
 start() ->
@@ -22,7 +32,7 @@ ask(["figures"]) ->
     [{processes, erlang:system_info(process_count)},
      {ports, erlang:system_info(port_count)},
      {sessions, ets:info(session, size)},
-     {carriers, carriers()},
+     {malloc, malloc_bytes()},
      {memory, erlang:memory()}];
 ask(["hibernating"]) ->
     Hibernates = fun(Pid) -> process_info(Pid, current_function) =:= {current_function, {erlang, hibernate, 3}} end,
@@ -40,13 +50,6 @@ register(Host, Prefix, First, Last, Password) ->
     Results = [ejabberd_auth:try_register(list_to_binary(Prefix ++ integer_to_list(N)), Host, Password)
                || N <- lists:seq(First, Last)],
     [{registered, length([ok || ok <- Results])}].
-
-%% Bytes that the allocators have mapped. An allocator that is switched off has no instances but `false`.
-carriers() ->
-    Sizes = erlang:system_info({allocator_sizes, erlang:system_info(alloc_util_allocators)}),
-    lists:sum([element(2, lists:keyfind(carriers_size, 1, Figures))
-               || {_Allocator, Instances} <- Sizes, is_list(Instances), {instance, _, Kinds} <- Instances,
-                  {Kind, Figures} <- Kinds, lists:member(Kind, [mbcs, mbcs_pool, sbcs])]).
 
 answer(Pairs) ->
     io:put_chars(["@bench ", json(Pairs), $\n]).

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::server::variant::Variant;
 
 const CONTROL: &str = include_str!("control.erl");
+const MALLOC: &str = include_str!("malloc.c");
 const CONFIG: &str = include_str!("ejabberd.yml");
 const ANSWER_MARK: &str = "@bench ";
 /// Servers started so far: each has a directory and logs of its own.
@@ -189,10 +190,21 @@ fn free_ports() -> Result<[SocketAddr; 2]> {
 fn compile_control(directory: &Path) -> Result<()> {
     let source = directory.join("megaphone_bench_control.erl");
     fs::write(&source, CONTROL)?;
-    let output =
-        Command::new("erlc").arg("-o").arg(directory).arg(&source).output().context("running erlc")?;
+    compile(Command::new("erlc").arg("-o").arg(directory).arg(&source))?;
+    let source = directory.join("malloc.c");
+    fs::write(&source, MALLOC)?;
+    let library = directory.join("megaphone_bench_malloc.so");
+    let include = Path::new(&variant::ask_erlang("code:root_dir()")?).join("usr/include");
+    compile(
+        Command::new("cc").args(["-shared", "-fPIC", "-I"]).args([&include, &source]).arg("-o").arg(library),
+    )
+}
+
+fn compile(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("running {command:?}"))?;
     if !output.status.success() {
-        bail!("erlc: {}", String::from_utf8_lossy(&output.stdout));
+        let said = [output.stdout, output.stderr].concat();
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&said));
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Where Debian's Erlang libraries are.
 pub(crate) const DEBIAN_LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
@@ -85,6 +86,16 @@ pub(crate) fn ejabberd_ebin() -> Result<PathBuf> {
         .into_iter()
         .next()
         .ok_or_else(|| anyhow::anyhow!("no ejabberd under {DEBIAN_LIBRARIES}: apt install ejabberd"))
+}
+
+/// What the Erlang expression `of_text`, whose value is text, comes to.
+///
+/// # Errors
+/// When no Erlang is installed.
+pub(crate) fn ask_erlang(of_text: &str) -> Result<String> {
+    let program = format!("io:put_chars({of_text}), halt().");
+    let output = Command::new("erl").args(["-noshell", "-eval", &program]).output().context("running erl")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The version in ejabberd.app.
