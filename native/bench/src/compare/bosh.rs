@@ -48,13 +48,12 @@ impl Case for Bosh {
         )
     }
 
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial> {
-        let mut trial = Trial::default();
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
         for users in USERS {
-            if let Err(error) = Self::measure_users(lab, variant, users, &mut trial) {
+            if let Err(error) = Self::measure_users(lab, variant, users, trial) {
                 trial.lose(&format!("{users} users"), &error);
             }
         }
-        Ok(trial)
+        Ok(())
     }
 }

@@ -44,9 +44,8 @@ impl Case for Idle {
         )
     }
 
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial> {
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
         let connections = lab.options.users.unwrap_or(CONNECTIONS);
-        let mut trial = Trial::default();
         let mut server = lab.start(variant, connections)?;
         let target = server.http;
         let plan = |connections| Plan {
@@ -73,8 +72,8 @@ impl Case for Idle {
         if opened == 0 {
             bail!("no connection could be opened: {:?}", trial.failures);
         }
-        add_memory(&mut trial, "", &before, &after, opened);
-        Ok(trial)
+        add_memory(trial, "", &before, &after, opened);
+        Ok(())
     }
 }
 

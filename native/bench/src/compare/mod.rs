@@ -96,18 +96,23 @@ pub(crate) trait Case {
 
     /// Finds out what has to be known before any round. Failures and notes go to `trial`; its readings are of no
     /// variant.
-    fn prepare(&mut self, _lab: &Lab<'_>, _trial: &mut Trial) {}
+    ///
+    /// # Errors
+    /// When that could not be found out at all.
+    fn prepare(&mut self, _lab: &Lab<'_>, _trial: &mut Trial) -> Result<()> {
+        Ok(())
+    }
 
     /// What Megaphone's figures are to come to.
     fn targets(&self) -> Vec<Target> {
         Vec::new()
     }
 
-    /// Measures `variant` once.
+    /// Measures `variant` once; figures and failures of single users go to `trial`.
     ///
     /// # Errors
-    /// When no figures could be got at all; failures of single users are part of the trial.
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial>;
+    /// When not all figures could be got.
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()>;
 }
 
 /// Runs the comparisons that were asked for, prints and saves them. Says whether there were no errors.
@@ -158,14 +163,13 @@ fn variants(names: &[String]) -> Result<Vec<Variant>> {
 /// A B A B: what changes on the machine in the meantime touches all variants alike.
 fn run_case(case: &mut dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome {
     let rounds = lab.options.rounds.unwrap_or(lab.pick(1, 3)).max(1);
-    let mut preparation = Trial::default();
-    case.prepare(lab, &mut preparation);
+    let preparation = watched(|trial| case.prepare(lab, trial));
     let mut trials = vec![("preparation".to_owned(), preparation)];
     for round in 1..=rounds {
         for variant in variants {
             eprintln!("{}: {}, round {round} of {rounds}", case.name(), variant.name);
-            let trial =
-                watched(variant, || case.measure(lab, variant)).unwrap_or_else(|error| Trial::lost(&error));
+            let mut trial = watched(|trial| case.measure(lab, variant, trial));
+            trial.notes.push(format!("listeners {} and {}", variant.c2s_module, variant.http_module));
             trials.push((variant.name.clone(), trial));
         }
     }
@@ -178,15 +182,21 @@ fn run_case(case: &mut dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOut
     }
 }
 
-/// Measures and notes what `variant` ran, and when other programs kept the processors busy meanwhile.
-fn watched(variant: &Variant, measure: impl FnOnce() -> Result<Trial>) -> Result<Trial> {
-    let watch = Watch::start()?;
-    let mut trial = measure()?;
-    trial.notes.push(format!("listeners {} and {}", variant.c2s_module, variant.http_module));
-    let others = watch.others()?;
-    trial.keep("cores that other programs kept busy", others);
-    if others > DISTURBING {
-        trial.notes.push(format!("disturbed: other programs kept {others:.1} cores busy"));
+/// Measures with `measure` and notes when other programs kept the processors busy meanwhile.
+fn watched(measure: impl FnOnce(&mut Trial) -> Result<()>) -> Trial {
+    let mut trial = Trial::default();
+    let watch = Watch::start();
+    if let Err(error) = measure(&mut trial) {
+        trial.lose("run", &error);
     }
-    Ok(trial)
+    match watch.and_then(|watch| watch.others()) {
+        Ok(others) => {
+            trial.keep("cores that other programs kept busy", others);
+            if others > DISTURBING {
+                trial.notes.push(format!("disturbed: other programs kept {others:.1} cores busy"));
+            }
+        }
+        Err(error) => trial.lose("watching other programs", &error),
+    }
+    trial
 }

@@ -47,13 +47,6 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// A trial without figures.
-    pub(crate) fn lost(error: &anyhow::Error) -> Self {
-        let mut trial = Self::default();
-        trial.lose("run", error);
-        trial
-    }
-
     /// Counts the failure of all of `part`.
     pub(crate) fn lose(&mut self, part: &str, error: &anyhow::Error) {
         self.failures.insert(format!("{part}: {error:#}"), 1);
@@ -181,7 +174,9 @@ mod tests {
             trials: vec![("stock".into(), Trial::default())],
         };
         assert!(outcome.is_clean());
-        outcome.trials.push(("stock".into(), Trial::lost(&anyhow::anyhow!("no server"))));
+        let mut lost = Trial::default();
+        lost.lose("run", &anyhow::anyhow!("no server"));
+        outcome.trials.push(("stock".into(), lost));
         assert!(!outcome.is_clean());
     }
 }
