@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::client::user::Transport;
 use crate::compare::Case;
 use crate::compare::flow::{self, Flow, Plan};
-use crate::compare::lab::{Lab, Online, each_transport};
+use crate::compare::lab::{Lab, Online};
 use crate::compare::outcome::Trial;
 use crate::compare::target::{Bound, Target};
 use crate::generator::orders::{Kind, Rate};
@@ -163,7 +163,7 @@ impl Case for Chat {
     }
 
     fn prepare(&mut self, lab: &Lab<'_>, trial: &mut Trial) -> Result<()> {
-        each_transport(trial, |transport, trial| {
+        lab.each_transport(trial, |transport, trial| {
             let rate = match lab.options.rate {
                 Some(rate) => rate,
                 None => Self::calibrate(lab, transport, trial)?,
@@ -188,7 +188,7 @@ impl Case for Chat {
     }
 
     fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
-        each_transport(trial, |transport, trial| self.measure_transport(lab, variant, transport, trial));
+        lab.each_transport(trial, |transport, trial| self.measure_transport(lab, variant, transport, trial));
         Ok(())
     }
 }

@@ -97,19 +97,6 @@ impl Site {
     }
 }
 
-/// Measures each transport with `measure`, which adds to the trial; one that fails is a failure of the trial and
-/// does not keep the others from being measured.
-pub(crate) fn each_transport(
-    trial: &mut Trial,
-    mut measure: impl FnMut(Transport, &mut Trial) -> Result<()>,
-) {
-    for transport in TRANSPORTS {
-        if let Err(error) = measure(transport, trial) {
-            trial.lose(transport.name(), &error);
-        }
-    }
-}
-
 impl Lab<'_> {
     /// `quick` in a quick run, else `full`.
     pub(crate) fn pick<T>(&self, quick: T, full: T) -> T {
@@ -169,6 +156,20 @@ impl Lab<'_> {
             state_root: self.options.results.join("state"),
         };
         Server::start(variant, &setup)
+    }
+
+    /// Measures each transport that was asked for with `measure`, which adds to the trial; one that fails is a failure
+    /// of the trial and does not keep the others from being measured.
+    pub(crate) fn each_transport(
+        &self,
+        trial: &mut Trial,
+        mut measure: impl FnMut(Transport, &mut Trial) -> Result<()>,
+    ) {
+        for transport in &self.options.transports {
+            if let Err(error) = measure(*transport, trial) {
+                trial.lose(transport.name(), &error);
+            }
+        }
     }
 
     /// Waits `seconds`, and then until the VM's memory no longer changes but at most a minute longer. Takes the

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::client::user::Transport;
 use crate::compare::Case;
-use crate::compare::lab::{Lab, each_transport};
+use crate::compare::lab::Lab;
 use crate::compare::outcome::{Trial, Unit};
 use crate::compare::target::{Bound, Target};
 use crate::generator::latency::Summary;
@@ -80,7 +80,7 @@ impl Case for Logins {
     }
 
     fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
-        each_transport(trial, |transport, trial| Self::measure_transport(lab, variant, transport, trial));
+        lab.each_transport(trial, |transport, trial| Self::measure_transport(lab, variant, transport, trial));
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::client::user::Transport;
 use crate::compare::Case;
 use crate::compare::idle::{SETTLE_BEFORE, add_memory};
-use crate::compare::lab::{Lab, TRANSPORTS, each_transport};
+use crate::compare::lab::{Lab, TRANSPORTS};
 use crate::compare::outcome::{Trial, Unit};
 use crate::compare::target::{Bound, Target};
 use crate::measure::{beam, process};
@@ -92,7 +92,7 @@ impl Case for Memory {
     }
 
     fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
-        each_transport(trial, |transport, trial| Self::measure_transport(lab, variant, transport, trial));
+        lab.each_transport(trial, |transport, trial| Self::measure_transport(lab, variant, transport, trial));
         Ok(())
     }
 }

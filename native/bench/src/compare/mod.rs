@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use crate::client::user::Transport;
 use crate::compare::lab::Lab;
 use crate::compare::outcome::{CaseOutcome, Trial};
 use crate::compare::target::Target;
@@ -71,6 +72,9 @@ pub(crate) struct Options {
     /// The servers, of stock and megaphone; naming one twice shows the noise.
     #[arg(long, value_delimiter = ',', default_value = "stock,megaphone")]
     pub(crate) variants: Vec<String>,
+    /// The transports of memory, logins and chat.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,ws,bosh")]
+    pub(crate) transports: Vec<Transport>,
     /// Runs of each variant; 3 unless given, 1 with --quick.
     #[arg(long)]
     pub(crate) rounds: Option<usize>,
