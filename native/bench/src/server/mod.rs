@@ -179,11 +179,18 @@ fn fresh_directory(root: &Path, variant: &str) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Two loopback ports that were free a moment ago.
+/// Two loopback ports that were free a moment ago, and that no client is given meanwhile: they are below those that
+/// Linux chooses by itself.
 fn free_ports() -> Result<[SocketAddr; 2]> {
-    let first = TcpListener::bind("127.0.0.1:0")?;
-    let second = TcpListener::bind("127.0.0.1:0")?;
-    Ok([first.local_addr()?, second.local_addr()?])
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    // Runs beside each other begin at different places, and no server meets its predecessor's connections.
+    let number = STARTED.load(Relaxed) as u32;
+    let start = std::process::id().wrapping_mul(97).wrapping_add(number.wrapping_mul(2));
+    let mut free = (0..COUNT)
+        .map(|step| (FIRST + start.wrapping_add(step) % COUNT) as u16)
+        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok());
+    free.next().zip(free.next()).map(Into::into).context("no free port on 127.0.0.1")
 }
 
 /// Compiled outside the node, so that the compiler is not part of what is measured.
