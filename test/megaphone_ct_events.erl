@@ -5,7 +5,7 @@
 
 -export([start/1]).
 %% Called in ejabberd's node.
--export([install/0, await/1]).
+-export([install/0, await/1, remaining_processes/2, flood/2]).
 %% Hooks.
 -export([authenticated/3, session_pending/1, session_removed/3]).
 
@@ -44,6 +44,37 @@ await(Event) ->
             error(Reason)
     after ?TIMEOUT ->
         error({did_not_happen, Event})
+    end.
+
+%% Of the processes that are not among those, waits until all but Count have ended, and says which remain and what they
+%% are.
+-spec remaining_processes(Others :: [pid()], Count :: non_neg_integer()) -> [{pid(), term()}].
+remaining_processes(Others, Count) ->
+    New = maps:from_list([{monitor(process, Pid), Pid} || Pid <- processes() -- [self() | Others]]),
+    Remaining = await_ends(New, Count),
+    [{Pid, proc_lib:translate_initial_call(Pid)} || Pid <- maps:values(Remaining)].
+
+await_ends(Processes, Count) when map_size(Processes) =< Count ->
+    _ = [demonitor(Monitor, [flush]) || Monitor <- maps:keys(Processes)],
+    Processes;
+await_ends(Processes, Count) ->
+    receive
+        {'DOWN', Monitor, process, _, _} -> await_ends(maps:remove(Monitor, Processes), Count)
+    after ?TIMEOUT ->
+        await_ends(Processes, map_size(Processes))
+    end.
+
+%% Has a process find this many messages in its queue, and returns the reason with which it exits.
+-spec flood(pid(), pos_integer()) -> term().
+flood(Pid, Messages) ->
+    Monitor = monitor(process, Pid),
+    true = erlang:suspend_process(Pid),
+    _ = [Pid ! {?MODULE, noise} || _ <- lists:seq(1, Messages)],
+    true = erlang:resume_process(Pid),
+    receive
+        {'DOWN', Monitor, process, Pid, Reason} -> Reason
+    after ?TIMEOUT ->
+        error({survived, process_info(Pid, message_queue_len)})
     end.
 
 %% --- hooks

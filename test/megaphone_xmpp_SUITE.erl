@@ -149,7 +149,7 @@ kicked_client_is_told(Config) ->
     Client = client(Config, kind(Config)),
     Jid = await_online(Client),
     ok = megaphone_ct_sessions:admin(Config, kick_session, [Jid, "out"]),
-    ?assertEqual("conflict", await_closed(Client)),
+    ?assertEqual(as_reported(kind(Config), "conflict"), await_closed(Client)),
     await_event(Config, {session_removed, list_to_binary(Jid)}).
 
 server_knows_the_session(Config) ->
@@ -224,8 +224,8 @@ node_stop_is_announced(Config) ->
     Clients = [client(Config, Kind) || Kind <- Kinds],
     [await_online(Client) || Client <- Clients],
     ok = megaphone_ct_sessions:stop(Config),
-    Conditions = [{Kind, await_closed(Client)} || {Kind, Client} <- lists:zip(Kinds, Clients)],
-    [?assertEqual({Kind, "system-shutdown"}, {Kind, Condition}) || {Kind, Condition} <- Conditions].
+    ?assertEqual([{Kind, as_reported(Kind, "system-shutdown")} || Kind <- Kinds],
+                 [{Kind, await_closed(Client)} || {Kind, Client} <- lists:zip(Kinds, Clients)]).
 
 %% --- helpers
 
@@ -238,6 +238,12 @@ transport(strophe_bosh) -> "http_bind";
 transport(stanza_bosh) -> "http_bind".
 
 bare(Jid) -> hd(string:split(Jid, "/")).
+
+%% What a client makes of a stream error. In BOSH it is inside a <body/> with a condition of its own (XEP-0206, 6), and
+%% strophe.js looks further for one of them only.
+as_reported(strophe_bosh, "conflict") -> "conflict";
+as_reported(Kind, _) when Kind =:= strophe_bosh; Kind =:= stanza_bosh -> "remote-stream-error";
+as_reported(_, Condition) -> Condition.
 
 %% Ends a client of the kind under test. stanza sends the end of a BOSH session beside a poll that is under way: when it
 %% overtakes the poll, ejabberd 23.01 does not look at it before that poll is answered, a minute later.

@@ -63,9 +63,9 @@ serve({
         await client.enableCarbons();
         emit('carbons');
     },
-    // Not markInactive() and markActive(), which do nothing: stanza 12.22 forgets that the server offered it.
-    inactive: () => client.send('csi', { type: 'inactive' }),
-    active: () => client.send('csi', { type: 'active' }),
+    // Not markInactive() and markActive(): stanza 12.22 calls the field by another name there and sends nothing.
+    inactive: () => client.send('csi', { state: 'inactive' }),
+    active: () => client.send('csi', { state: 'active' }),
     cut: () => {
         isCut = true;
         client.transport.socket.terminate();
