@@ -20,14 +20,13 @@ start(Variant, Config) ->
         megaphone -> {megaphone_http, megaphone_c2s}
     end,
     Directory = filename:join(proplists:get_value(priv_dir, Config), ["xmpp_", atom_to_list(Variant)]),
-    Ejabberd = megaphone_ct_node:start(Http, Directory, changes(C2s)),
+    Ejabberd = megaphone_ct_node:start(Http, Directory, changes()),
     [{variant, Variant}, {ejabberd, Ejabberd}, {c2s_module, C2s}, {await, megaphone_ct_events:start(Ejabberd)} | Config].
 
 %% Times and sizes are small where a case reaches them.
-changes(C2s) ->
+changes() ->
     #{
         replace => [
-            {"    module: ejabberd_c2s\n", ["    module: ", atom_to_list(C2s), "\n"]},
             {"max_stanza_size: 262144", "max_stanza_size: 131072"},
             {"      /ws: ejabberd_http_ws\n",
              ["      /ws: ejabberd_http_ws\n",
@@ -36,7 +35,8 @@ changes(C2s) ->
             {"    none: admin\n", "    none: admin\n    slow: slow\n"},
             {"\nshaper:\n", "\nshaper:\n  slow:\n    rate: 1000\n    burst_size: 1000\n"},
             {"\nacl:\n", "\nacl:\n  slow:\n    user_regexp: \"^slow\"\n"},
-            {"  mod_bosh: {}\n", "  mod_bosh:\n    max_inactivity: 3\n"}
+            {"  mod_bosh: {}\n", "  mod_bosh:\n    max_inactivity: 3\n"},
+            {"  mod_stream_mgmt: {}\n", "  mod_stream_mgmt:\n    resend_on_timeout: true\n"}
         ],
         options => ["trusted_proxies:\n  - 127.0.0.0/8\n", "max_fsm_queue: 1000\n"]
     }.
