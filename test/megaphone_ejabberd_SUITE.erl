@@ -73,7 +73,7 @@ strophe_chats_over_websocket(Config) ->
 
 stanza_chats_over_bosh(Config) ->
     {First, Second} = {stanza(Config, "http", "/bosh"), strophe(Config, "ws", "/ws")},
-    talk(First, Second),
+    ok = megaphone_ct_client:talk(First, Second),
     %% stanza sends the end of its session beside a poll that is under way. When it overtakes the poll, ejabberd 23.01
     %% does not look at it before that poll is answered, a minute later: no orderly end to wait for.
     ok = megaphone_ct_client:hang_up(First),
@@ -86,19 +86,9 @@ slixmpp_over_tcp_chats_with_strophe(Config) ->
     chat(slixmpp(Config), strophe(Config, "ws", "/ws")).
 
 chat(First, Second) ->
-    talk(First, Second),
+    ok = megaphone_ct_client:talk(First, Second),
     ok = megaphone_ct_client:quit(First),
     ok = megaphone_ct_client:quit(Second).
-
-talk(First, Second) ->
-    FirstJid = megaphone_ct_client:await_online(First),
-    SecondJid = megaphone_ct_client:await_online(Second),
-    ok = megaphone_ct_client:send(First, SecondJid, "good evening"),
-    ?assertEqual(FirstJid, megaphone_ct_client:await_message(Second, "good evening")),
-    %% An answer of more than one TCP segment, with what XML has to escape and UTF-8 has to encode.
-    Long = lists:append(lists:duplicate(2000, "<&\"'> ")) ++ "end",
-    ok = megaphone_ct_client:send(Second, FirstJid, Long),
-    ?assertEqual(SecondJid, megaphone_ct_client:await_message(First, Long)).
 
 %% --- HTTP
 
