@@ -38,7 +38,8 @@ changes() ->
             {"  mod_bosh: {}\n", "  mod_bosh:\n    max_inactivity: 3\n"},
             {"  mod_stream_mgmt: {}\n", "  mod_stream_mgmt:\n    resend_on_timeout: true\n"}
         ],
-        options => ["trusted_proxies:\n  - 127.0.0.0/8\n", "max_fsm_queue: 1000\n"]
+        options => ["trusted_proxies:\n  - 127.0.0.0/8\n", "max_fsm_queue: 1000\n",
+                    "api_permissions:\n  anybody:\n    who: all\n    what: status\n"]
     }.
 
 -spec stop(config()) -> ok.
