@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::compare::outcome::{CaseOutcome, Spread, Unit};
-use crate::compare::{Options, plot};
+use crate::compare::{Options, plot, target};
 
 /// Prints `outcomes`; the first line says whether anything failed.
 pub(crate) fn print(outcomes: &[CaseOutcome]) {
@@ -21,6 +21,7 @@ pub(crate) fn print(outcomes: &[CaseOutcome]) {
                 row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             println!("  {}", line.join("  ").trim_end());
         }
+        target::judgements(outcome).iter().for_each(|line| println!("  {line}"));
         outcome.notes().iter().for_each(|note| println!("  ({note})"));
     }
 }
@@ -104,7 +105,9 @@ fn ratio(of: Option<Spread>, to: Option<Spread>) -> String {
 pub(crate) fn number(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Count => format!("{value:.3}"),
+        Unit::Whole => format!("{value:.0}"),
         Unit::Bytes => format!("{value:.0} B"),
+        Unit::Megabytes => format!("{value:.1} MB"),
         Unit::PerSecond => format!("{value:.0}/s"),
         Unit::Milliseconds => format!("{value:.2} ms"),
         Unit::Microseconds => format!("{value:.1} µs"),
