@@ -21,7 +21,8 @@ start(Variant, Config) ->
     end,
     Directory = filename:join(proplists:get_value(priv_dir, Config), ["xmpp_", atom_to_list(Variant)]),
     Ejabberd = megaphone_ct_node:start(Http, Directory, changes()),
-    [{variant, Variant}, {ejabberd, Ejabberd}, {c2s_module, C2s}, {await, megaphone_ct_events:start(Ejabberd)} | Config].
+    Await = megaphone_ct_events:start(Ejabberd),
+    [{variant, Variant}, {ejabberd, Ejabberd}, {c2s_module, C2s}, {await, Await} | Config].
 
 %% Times and sizes are small where a case reaches them.
 changes() ->
