@@ -6,7 +6,7 @@
 -export([streams_give_the_events_of_fxml_stream/1, streams_byte_by_byte_give_the_same_events/1,
          broken_streams_give_an_error/1, broken_header_is_answered_by_the_library/1,
          stanzas_too_big_give_the_same_error/1, forbidden_xml_names_its_condition/1,
-         random_elements_arrive_as_they_are/1, stream_restart_forgets_namespaces/1]).
+         random_elements_arrive_as_they_are/1, stream_restart_forgets_namespaces/1, what_was_read_ahead_makes_room/1]).
 -export([packets_sent_are_those_of_fxml/1, random_elements_are_sent_as_by_fxml/1, odd_terms_are_taken_as_by_fxml/1,
          terms_that_are_no_packets_are_badarg/1, long_work_is_refused_on_a_normal_scheduler/1,
          packets_wait_for_room_and_flush/1]).
@@ -28,7 +28,7 @@ all() ->
     [streams_give_the_events_of_fxml_stream, streams_byte_by_byte_give_the_same_events, broken_streams_give_an_error,
      broken_header_is_answered_by_the_library,
      stanzas_too_big_give_the_same_error, forbidden_xml_names_its_condition, random_elements_arrive_as_they_are,
-     stream_restart_forgets_namespaces,
+     stream_restart_forgets_namespaces, what_was_read_ahead_makes_room,
      packets_sent_are_those_of_fxml, random_elements_are_sent_as_by_fxml, odd_terms_are_taken_as_by_fxml,
      terms_that_are_no_packets_are_badarg, long_work_is_refused_on_a_normal_scheduler,
      packets_wait_for_room_and_flush,
@@ -123,6 +123,28 @@ stream_restart_forgets_namespaces(_Config) ->
     ?assertMatch({xmlstreamstart, <<"stream:stream">>, [{<<"xmlns">>, <<"jabber:server">>} | _]}, event()),
     ?assertEqual({xmlstreamelement, {xmlel, <<"a">>, [], []}}, event()),
     ok = close(Stream).
+
+%% A stanza that comes before its owner, longer than what is read ahead: the rest is in the kernel, which tells of it
+%% only once.
+what_was_read_ahead_makes_room(_Config) ->
+    {Listener, Port} = listen(#{max_stanza => ?MAX_STANZA}),
+    {ok, Client} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}], ?TIMEOUT),
+    Text = binary:copy(<<"x">>, 200000),
+    ok = gen_tcp:send(Client, [?HEADER, "<a>", Text, "</a>"]),
+    Session = receive {'$megaphone_start', Listener, Started} -> Started
+              after ?TIMEOUT -> error(timeout)
+              end,
+    ok = await_read_ahead(Session),
+    ok = megaphone_nif:xmpp_started(Session, self()),
+    ?assertMatch({xmlstreamstart, _, _}, event()),
+    ?assertEqual({xmlstreamelement, {xmlel, <<"a">>, [], [{xmlcdata, Text}]}}, event()),
+    ok = close({Client, Session}).
+
+await_read_ahead(Session) ->
+    case megaphone_nif:xmpp_info(Session) of
+        {ok, #{inbound := Bytes}} when Bytes >= 65536 -> ok;
+        {ok, _} -> erlang:yield(), await_read_ahead(Session)
+    end.
 
 compare(Listener, Chunks) -> compare(Listener, Chunks, ?MAX_STANZA).
 

@@ -15,6 +15,7 @@ mod report;
 mod target;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -189,6 +190,7 @@ fn run_case(case: &mut dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOut
 /// Measures with `measure` and notes when other programs kept the processors busy meanwhile.
 fn watched(measure: impl FnOnce(&mut Trial) -> Result<()>) -> Trial {
     let mut trial = Trial::default();
+    let start = Instant::now();
     let watch = Watch::start();
     if let Err(error) = measure(&mut trial) {
         trial.lose("run", &error);
@@ -196,7 +198,8 @@ fn watched(measure: impl FnOnce(&mut Trial) -> Result<()>) -> Trial {
     match watch.and_then(|watch| watch.others()) {
         Ok(others) => {
             trial.keep("cores that other programs kept busy", others);
-            if others > DISTURBING {
+            // Ticks of the clock are too coarse to say anything of less.
+            if others > DISTURBING && start.elapsed() > Duration::from_secs(1) {
                 trial.notes.push(format!("disturbed: other programs kept {others:.1} cores busy"));
             }
         }

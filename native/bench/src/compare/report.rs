@@ -94,9 +94,12 @@ fn cell(spread: Option<Spread>, unit: Unit) -> String {
     format!("{} ({} to {})", number(median, unit), number(least, unit), number(most, unit))
 }
 
+/// What is less than this, in any unit, is noise around nothing: a ratio to it would be noise many times over.
+const NOTHING: f64 = 0.01;
+
 fn ratio(of: Option<Spread>, to: Option<Spread>) -> String {
     match (of, to) {
-        (Some(of), Some(to)) if to.median.abs() > f64::EPSILON => format!("{:.3}", of.median / to.median),
+        (Some(of), Some(to)) if to.median.abs() > NOTHING => format!("{:.3}", of.median / to.median),
         _ => "-".to_owned(),
     }
 }
@@ -106,7 +109,8 @@ pub(crate) fn number(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Count => format!("{value:.3}"),
         Unit::Whole => format!("{value:.0}"),
-        Unit::Bytes => format!("{value:.0} B"),
+        // Adding 0 to a rounded -0.4 takes its sign away.
+        Unit::Bytes => format!("{:.0} B", value.round() + 0.0),
         Unit::Megabytes => format!("{value:.1} MB"),
         Unit::PerSecond => format!("{value:.0}/s"),
         Unit::Milliseconds => format!("{value:.2} ms"),
