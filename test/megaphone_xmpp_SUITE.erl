@@ -206,7 +206,8 @@ reload_keeps_sessions(Config) ->
     %% Both listeners come anew, the c2s one with another option.
     Port = megaphone_ct_node:free_port(),
     Limited = fun(Limit) -> [megaphone_ct_sessions:listener(Config, Port, ["max_stanza_size: " ++ Limit])] end,
-    ok = megaphone_ct_node:reload(ejabberd(Config), Limited("1000"), ["websocket_origin:\n  - \"http://good.example\"\n"]),
+    Origin = "websocket_origin:\n  - \"http://good.example\"\n",
+    ok = megaphone_ct_node:reload(ejabberd(Config), Limited("1000"), Origin),
     [echo(Client, Jid) || {Client, Jid} <- lists:zip(Clients, Jids)],
     New = [client(Config, Kind) || Kind <- [slixmpp_tcp, strophe_websocket, strophe_bosh]],
     [echo(Client, await_online(Client)) || Client <- New],
