@@ -21,7 +21,8 @@ start(Variant, Config) ->
     end,
     Directory = filename:join(proplists:get_value(priv_dir, Config), ["xmpp_", atom_to_list(Variant)]),
     Ejabberd = megaphone_ct_node:start(Http, Directory, changes()),
-    [{variant, Variant}, {ejabberd, Ejabberd}, {c2s_module, C2s}, {await, megaphone_ct_events:start(Ejabberd)} | Config].
+    Await = megaphone_ct_events:start(Ejabberd),
+    [{variant, Variant}, {ejabberd, Ejabberd}, {c2s_module, C2s}, {await, Await} | Config].
 
 %% Times and sizes are small where a case reaches them.
 changes() ->
@@ -38,7 +39,8 @@ changes() ->
             {"  mod_bosh: {}\n", "  mod_bosh:\n    max_inactivity: 3\n"},
             {"  mod_stream_mgmt: {}\n", "  mod_stream_mgmt:\n    resend_on_timeout: true\n"}
         ],
-        options => ["trusted_proxies:\n  - 127.0.0.0/8\n", "max_fsm_queue: 1000\n"]
+        options => ["trusted_proxies:\n  - 127.0.0.0/8\n", "max_fsm_queue: 1000\n",
+                    "api_permissions:\n  anybody:\n    who: all\n    what: status\n"]
     }.
 
 -spec stop(config()) -> ok.

@@ -3,7 +3,8 @@
 -module(megaphone_ct_xmpp).
 
 -export([login/2, header/0, ping/2, await/2, trailing/1]).
--export([bosh_login/2, bosh_login/3, bosh_post/3, bosh_response/2, bosh_exchange/4]).
+-export([bosh_login/2, bosh_login/3, bosh_post/3, bosh_response/2, bosh_exchange/4, bosh_http_response/1,
+         bosh_hang_up/1]).
 
 -export_type([bosh/0]).
 
@@ -108,12 +109,20 @@ bosh_post(#{socket := Socket, headers := Headers, rid := Rid, sid := Sid} = Sess
 
 %% Takes the response of the request that waits, and polls on where the regular expression is not found in it.
 -spec bosh_response(bosh(), string()) -> {bosh(), binary()}.
-bosh_response(#{socket := Socket} = Session, Expression) ->
-    #{status := 200, body := Body} = megaphone_ct_http:response(Socket),
+bosh_response(Session, Expression) ->
+    #{status := 200, body := Body} = bosh_http_response(Session),
     case re:run(Body, Expression) of
         {match, _} -> {Session, Body};
         nomatch -> bosh_exchange(Session, "", "", Expression)
     end.
+
+%% The response of the request that waits, whatever it is.
+-spec bosh_http_response(bosh()) -> megaphone_ct_http:response().
+bosh_http_response(#{socket := Socket}) -> megaphone_ct_http:response(Socket).
+
+%% Closes the connection; the session doesn't know.
+-spec bosh_hang_up(bosh()) -> ok.
+bosh_hang_up(#{socket := Socket}) -> gen_tcp:close(Socket).
 
 %% --- stanzas
 

@@ -36,6 +36,7 @@ class Client(ClientXMPP):
         for plugin in ("xep_0045", "xep_0198", "xep_0280", "xep_0352", "xep_0363"):
             self.register_plugin(plugin)
         self.add_event_handler("session_start", self.on_session_start)
+        self.add_event_handler("sm_enabled", self.on_stream_management)
         self.add_event_handler("session_resumed", lambda _: emit("resumed"))
         self.add_event_handler("presence_available", self.on_presence)
         for kind in ("unavailable", "subscribe", "subscribed", "unsubscribe", "unsubscribed"):
@@ -49,6 +50,8 @@ class Client(ClientXMPP):
         self.add_event_handler("disconnected", self.on_disconnected)
         self.add_event_handler("stream_error", self.on_stream_error)
         self.address = None
+        # What of a login the server has answered: "presence", "stream management".
+        self.ready = set()
         self.condition = ""
         self.is_cut = False
         self.is_over = asyncio.get_event_loop().create_future()
@@ -59,9 +62,19 @@ class Client(ClientXMPP):
     def on_presence(self, presence):
         # The server has handled our presence when it echoes it to this resource.
         if presence["from"] == self.boundjid:
-            emit("online", self.boundjid.full)
+            self.on_ready("presence")
         elif presence.get_plugin("muc", check=True) is None:
             emit("presence", presence["type"], presence["from"])
+
+    def on_stream_management(self, _enabled):
+        self.on_ready("stream management")
+
+    def on_ready(self, step):
+        # They come in any order. A connection that is cut before the second can't be resumed.
+        if step not in self.ready:
+            self.ready.add(step)
+            if len(self.ready) == 2:
+                emit("online", self.boundjid.full)
 
     def on_room_presence(self, presence):
         # 110 marks one's own (XEP-0045, 15.6.2).

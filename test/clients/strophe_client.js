@@ -3,7 +3,8 @@
 //
 //   node strophe_client.js URL JID PASSWORD
 //
-// A ws: or wss: URL makes it WebSocket (RFC 7395), an http: one BOSH (XEP-0124).
+// A ws: or wss: URL makes it WebSocket (RFC 7395), an http: one BOSH (XEP-0124). The variable FORWARDED_FOR has a
+// WebSocket say that it comes through a proxy.
 
 const http = require('node:http');
 const { XMLHttpRequest } = require('xmlhttprequest-ssl');
@@ -18,6 +19,15 @@ globalThis.XMLHttpRequest = class extends XMLHttpRequest {
         super({ agent, xmlParser });
     }
 };
+const { FORWARDED_FOR } = process.env;
+if (FORWARDED_FOR) {
+    const headers = { 'X-Forwarded-For': FORWARDED_FOR };
+    globalThis.WebSocket = class extends WebSocket {
+        constructor(url, protocol) {
+            super(url, protocol, { headers });
+        }
+    };
+}
 Strophe.setLogLevel(Strophe.LogLevel.WARN);
 
 const [url, jid, password] = process.argv.slice(2);
