@@ -1,9 +1,10 @@
 //! A BOSH session's client, network, clock and c2s, doing what they may do in any order.
 //!
 //! Held to be true: each request is answered once unless its connection was lost, none after that, and all when the
-//! session ends, which it does once; a time-out that is due moves the next one on, and one that is not changes nothing; no request is
-//! held longer than agreed; what the c2s sends is in the answers or undelivered, once and in order; what a client sends
-//! reaches the c2s once and in order, until the stream is over; a repeated request gets the same answer.
+//! session ends, which it does once; a time-out that is due moves the next one on, and one that is not changes nothing;
+//! no request is held longer than agreed; what the c2s sends is in the answers or undelivered, once and in order; what a
+//! client sends reaches the c2s once and in order, until the stream is over; a repeated request gets the same answer,
+//! for as long as the client may have missed it.
 #![no_main]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,6 +93,8 @@ struct World {
     next_rid: u64,
     early: BTreeSet<u64>,
     processed_at: BTreeMap<u64, Duration>,
+    /// The client has said that it has the answers up to this one.
+    acknowledged: u64,
     heard: Heard,
     /// Elements that the c2s sent.
     queued: u32,
@@ -153,6 +156,7 @@ impl World {
             next_rid: FIRST_RID + 1,
             early: BTreeSet::new(),
             processed_at: BTreeMap::from([(FIRST_RID, now)]),
+            acknowledged: FIRST_RID - 1,
             heard: Heard::default(),
             queued: 0,
             closed: None,
@@ -208,7 +212,11 @@ impl World {
             Says::Terminate => " type='terminate'".to_owned(),
             Says::Restart => " to='a' xmpp:restart='true'".to_owned(),
             Says::Pause(seconds) => format!(" pause='{}'", seconds % 110),
-            Says::Ack(back) => format!(" ack='{}'", self.next_rid - u64::from(back % 8)),
+            Says::Ack(back) => {
+                let ack = self.next_rid - u64::from(back % 8);
+                self.acknowledged = self.acknowledged.max(ack);
+                format!(" ack='{ack}'")
+            }
             Says::Key(index) => format!(" key='{}'", key(index)),
             Says::NewKey(index, new) => format!(" key='{}' newkey='{}'", key(index), key(new)),
         };
@@ -234,6 +242,9 @@ impl World {
             self.early.insert(rid);
         } else if place.is_some() {
             assert!(out.contains(&Event::Closed(Closed::Failed(Condition::ItemNotFound))));
+        } else if rid + self.hold + 1 >= self.next_rid && rid > self.acknowledged {
+            let is_failure = |event: &Event| matches!(event, Event::Closed(Closed::Failed(_)));
+            assert!(!out.iter().any(is_failure), "{rid} may be repeated");
         }
         self.carry_out(out);
         self.closed = self.closed.or(was_closed);
