@@ -34,6 +34,10 @@ enum Operation {
         says: Says,
         stanzas: u8,
     },
+    /// The request whose turn it is, with nothing to say.
+    Poll,
+    /// One of those that were processed last.
+    Repeat(u8),
     /// One of the connections that wait, or one that doesn't.
     Disconnect(u8),
     /// Tenths of seconds, in which time-outs are handled when they are due.
@@ -45,6 +49,8 @@ enum Operation {
     QueueElement(u8),
     QueueEnd(bool),
     Flush,
+    /// An element, flushed.
+    Send(u8),
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -170,6 +176,8 @@ impl World {
         let mut out = Vec::new();
         match operation {
             Operation::Request { ahead, says, stanzas } => self.send_request(ahead, says, stanzas % 3),
+            Operation::Poll => self.send_request(0, Says::Nothing, 0),
+            Operation::Repeat(back) => self.send_request(-1 - (back % 4) as i8, Says::Nothing, 0),
             Operation::Disconnect(which) => {
                 let which = usize::from(which) % (self.open.len() + 1);
                 let ticket = self.open.keys().nth(which).copied().unwrap_or(u64::MAX);
@@ -183,17 +191,22 @@ impl World {
                 let version: (&[u8], &[u8]) = (b"version", if has_version { b"1.0" } else { b"" });
                 self.session.queue_header([(&b"id"[..], &b"i'd"[..]), version]);
             }
-            Operation::QueueElement(kind) => self.queue_element(ELEMENTS[usize::from(kind) % ELEMENTS.len()]),
+            Operation::QueueElement(kind) => self.queue_element(kind),
             Operation::QueueEnd(has_condition) => {
                 self.session.queue_end(has_condition.then_some(Condition::SystemShutdown));
                 self.heard.is_over = true;
+            }
+            Operation::Send(kind) => {
+                self.queue_element(kind);
+                self.session.flush(&self.config, self.now, &mut out);
             }
             Operation::Flush => self.session.flush(&self.config, self.now, &mut out),
         }
         self.carry_out(out);
     }
 
-    fn queue_element(&mut self, name: &str) {
+    fn queue_element(&mut self, kind: u8) {
+        let name = ELEMENTS[usize::from(kind) % ELEMENTS.len()];
         let number = self.queued + 1;
         let text = format!("<{name} xmlns:stream='http://etherx.jabber.org/streams' n='{number}'/>");
         let element = parse_element(text.as_bytes(), &WIDE).expect("an element of ours");
