@@ -14,15 +14,15 @@ use megaphone_proto::bosh::{Condition, Config, Event, Request, RequestError, Ses
 use megaphone_proto::xmpp::{self, Limits, parse_element};
 
 /// As many bytes of tree, parser and copies of children come of one byte of a body at most.
-const HEAP_FACTOR: usize = 128;
-/// A parser, and the spare room of short lists.
-const HEAP_BASE: usize = 8192;
+const HEAP_FACTOR: usize = 64;
+/// A parser, and what is bounded by other limits.
+const HEAP_BASE: usize = 24 << 10;
 const TICKET: u64 = 7;
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (limits, bytes) = input;
     let limits = match limits % 2 {
-        0 => Limits { stanza_bytes: 10_000, token_bytes: 4096, ..Limits::default() },
+        0 => Limits { stanza_bytes: 2000, token_bytes: 4096, ..Limits::default() },
         _ => Limits { stanza_bytes: 300, depth: 3, attributes: 12, namespaces: 4, token_bytes: 50 },
     };
     // Bytes over the bound are not read, but by whoever calls.

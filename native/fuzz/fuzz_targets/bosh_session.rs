@@ -1,9 +1,10 @@
 //! A BOSH session's client, network, clock and c2s, doing what they may do in any order.
 //!
 //! Held to be true: each request is answered once unless its connection was lost, none after that, and all when the
-//! session ends, which it does once; a time-out that is due moves the next one on, and one that is not changes nothing; no request is
-//! held longer than agreed; what the c2s sends is in the answers or undelivered, once and in order; what a client sends
-//! reaches the c2s once and in order, until the stream is over; a repeated request gets the same answer.
+//! session ends, which it does once; a time-out that is due moves the next one on, and one that is not changes nothing;
+//! no request is held longer than agreed; what the c2s sends is in the answers or undelivered, once and in order; what a
+//! client sends reaches the c2s once and in order, until the stream is over; a repeated request gets the same answer,
+//! for as long as the client may have missed it.
 #![no_main]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,10 @@ enum Operation {
         says: Says,
         stanzas: u8,
     },
+    /// The request whose turn it is, with nothing to say.
+    Poll,
+    /// One of those that were processed last.
+    Repeat(u8),
     /// One of the connections that wait, or one that doesn't.
     Disconnect(u8),
     /// Tenths of seconds, in which time-outs are handled when they are due.
@@ -44,6 +49,8 @@ enum Operation {
     QueueElement(u8),
     QueueEnd(bool),
     Flush,
+    /// An element, flushed.
+    Send(u8),
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -92,6 +99,8 @@ struct World {
     next_rid: u64,
     early: BTreeSet<u64>,
     processed_at: BTreeMap<u64, Duration>,
+    /// The client has said that it has the answers up to this one.
+    acknowledged: u64,
     heard: Heard,
     /// Elements that the c2s sent.
     queued: u32,
@@ -153,6 +162,7 @@ impl World {
             next_rid: FIRST_RID + 1,
             early: BTreeSet::new(),
             processed_at: BTreeMap::from([(FIRST_RID, now)]),
+            acknowledged: FIRST_RID - 1,
             heard: Heard::default(),
             queued: 0,
             closed: None,
@@ -166,6 +176,8 @@ impl World {
         let mut out = Vec::new();
         match operation {
             Operation::Request { ahead, says, stanzas } => self.send_request(ahead, says, stanzas % 3),
+            Operation::Poll => self.send_request(0, Says::Nothing, 0),
+            Operation::Repeat(back) => self.send_request(-1 - (back % 4) as i8, Says::Nothing, 0),
             Operation::Disconnect(which) => {
                 let which = usize::from(which) % (self.open.len() + 1);
                 let ticket = self.open.keys().nth(which).copied().unwrap_or(u64::MAX);
@@ -179,17 +191,22 @@ impl World {
                 let version: (&[u8], &[u8]) = (b"version", if has_version { b"1.0" } else { b"" });
                 self.session.queue_header([(&b"id"[..], &b"i'd"[..]), version]);
             }
-            Operation::QueueElement(kind) => self.queue_element(ELEMENTS[usize::from(kind) % ELEMENTS.len()]),
+            Operation::QueueElement(kind) => self.queue_element(kind),
             Operation::QueueEnd(has_condition) => {
                 self.session.queue_end(has_condition.then_some(Condition::SystemShutdown));
                 self.heard.is_over = true;
+            }
+            Operation::Send(kind) => {
+                self.queue_element(kind);
+                self.session.flush(&self.config, self.now, &mut out);
             }
             Operation::Flush => self.session.flush(&self.config, self.now, &mut out),
         }
         self.carry_out(out);
     }
 
-    fn queue_element(&mut self, name: &str) {
+    fn queue_element(&mut self, kind: u8) {
+        let name = ELEMENTS[usize::from(kind) % ELEMENTS.len()];
         let number = self.queued + 1;
         let text = format!("<{name} xmlns:stream='http://etherx.jabber.org/streams' n='{number}'/>");
         let element = parse_element(text.as_bytes(), &WIDE).expect("an element of ours");
@@ -208,7 +225,11 @@ impl World {
             Says::Terminate => " type='terminate'".to_owned(),
             Says::Restart => " to='a' xmpp:restart='true'".to_owned(),
             Says::Pause(seconds) => format!(" pause='{}'", seconds % 110),
-            Says::Ack(back) => format!(" ack='{}'", self.next_rid - u64::from(back % 8)),
+            Says::Ack(back) => {
+                let ack = self.next_rid - u64::from(back % 8);
+                self.acknowledged = self.acknowledged.max(ack);
+                format!(" ack='{ack}'")
+            }
             Says::Key(index) => format!(" key='{}'", key(index)),
             Says::NewKey(index, new) => format!(" key='{}' newkey='{}'", key(index), key(new)),
         };
@@ -234,6 +255,9 @@ impl World {
             self.early.insert(rid);
         } else if place.is_some() {
             assert!(out.contains(&Event::Closed(Closed::Failed(Condition::ItemNotFound))));
+        } else if rid + self.hold + 1 >= self.next_rid && rid > self.acknowledged {
+            let is_failure = |event: &Event| matches!(event, Event::Closed(Closed::Failed(_)));
+            assert!(!out.iter().any(is_failure), "{rid} may be repeated");
         }
         self.carry_out(out);
         self.closed = self.closed.or(was_closed);

@@ -12,9 +12,9 @@ use megaphone_proto::ws::stanza::{parse_message, write_open, write_stanza};
 use megaphone_proto::xmpp::{Element, Event, Limits, NS_CLIENT, NS_STREAM, StreamError};
 
 /// As many bytes of tree and parser come of one byte of a message at most.
-const HEAP_FACTOR: usize = 64;
-/// A parser, and the spare room of short lists.
-const HEAP_BASE: usize = 8192;
+const HEAP_FACTOR: usize = 32;
+/// A parser, and what is bounded by other limits.
+const HEAP_BASE: usize = 24 << 10;
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (limits, message) = input;
@@ -34,7 +34,7 @@ fuzz_target!(|input: (u8, &[u8])| {
 });
 
 fn limits_of(choice: u8) -> Limits {
-    let wide = Limits { stanza_bytes: 10_000, token_bytes: 4096, ..Limits::default() };
+    let wide = Limits { stanza_bytes: 2000, token_bytes: 4096, ..Limits::default() };
     match choice % 3 {
         0 => wide,
         1 => Limits { stanza_bytes: 100, ..wide },

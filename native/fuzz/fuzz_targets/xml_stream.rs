@@ -13,9 +13,9 @@ use megaphone_proto::xmpp::{
 };
 
 /// As many bytes of tree and parser come of one byte of a stanza at most.
-const HEAP_FACTOR: usize = 64;
-/// A parser, and the spare room of short lists.
-const HEAP_BASE: usize = 8192;
+const HEAP_FACTOR: usize = 32;
+/// A parser, and what is bounded by other limits.
+const HEAP_BASE: usize = 24 << 10;
 
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
@@ -38,7 +38,7 @@ fuzz_target!(|input: (u8, [u8; 4], &[u8])| {
 });
 
 fn limits_of(choice: u8) -> Limits {
-    let wide = Limits { stanza_bytes: 10_000, token_bytes: 4096, ..Limits::default() };
+    let wide = Limits { stanza_bytes: 2000, token_bytes: 4096, ..Limits::default() };
     match choice % 4 {
         0 => wide,
         1 => Limits { stanza_bytes: 100, ..wide },
