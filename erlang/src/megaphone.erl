@@ -66,7 +66,7 @@ listeners() -> megaphone_listener:all().
 
 %% Starts the handler for a connection that has a complete request (mode http) or has just been accepted (mode raw).
 %% What a starter does on a start message.
--spec start(conn()) -> {ok, pid()} | {error, term()}.
+-spec start(conn()) -> {ok, pid()} | ignore | {error, term()}.
 start(Conn) ->
     case megaphone_nif:info(Conn) of
         {ok, #{listener := Listener}} -> start(Listener, Conn);
@@ -74,8 +74,13 @@ start(Conn) ->
         {error, _} = Error -> Error
     end.
 
-%% The same where the listener is known.
--spec start(listener(), conn()) -> {ok, pid()} | {error, term()}.
+%% The same where the listener is known. An XMPP session gets its c2s; ignore: it is over already.
+-spec start(listener(), conn() | megaphone_xmpp_socket:socket()) -> {ok, pid()} | ignore | {error, term()}.
+start(Listener, {_, _} = Session) ->
+    case megaphone_listener:xmpp_handler(Listener) of
+        {ok, Handler} -> megaphone_starter:start_xmpp_handler(Handler, Session);
+        error -> {error, no_listener}
+    end;
 start(Listener, Conn) ->
     case megaphone_listener:handler(Listener) of
         {ok, Handler} -> megaphone_starter:start_handler(Handler, Conn);
@@ -96,15 +101,19 @@ get_data(Conn, Length) -> megaphone_nif:get_data(Conn, Length).
 -spec connections() -> [conn()].
 connections() -> megaphone_nif:connections().
 
--spec info(conn()) -> {ok, #{atom() => term()}} | {error, closed}.
+%% Of a connection, or of an XMPP session such as {tcp, Conn}.
+-spec info(conn() | megaphone_xmpp_socket:socket()) -> {ok, #{atom() => term()}} | {error, closed}.
+info({_, _} = Session) -> megaphone_nif:xmpp_info(Session);
 info(Conn) -> megaphone_nif:info(Conn).
 
 %% Counters of the whole library since its start.
 -spec stats() -> #{atom() => term()}.
 stats() -> megaphone_nif:stats().
 
-%% Closes a connection at once, whatever it is doing; its process gets {error, closed}.
--spec close(conn()) -> ok | {error, closed}.
+%% Closes a connection or an XMPP session at once, whatever it is doing. Its process gets {error, closed}, a c2s its
+%% closed event.
+-spec close(conn() | megaphone_xmpp_socket:socket()) -> ok | {error, closed}.
+close({_, _} = Session) -> megaphone_nif:xmpp_abort(Session);
 close(Conn) -> megaphone_nif:abort(Conn).
 
 %% The socket of a connection, for gen_tcp, inet and file:sendfile.

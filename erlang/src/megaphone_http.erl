@@ -1,14 +1,15 @@
-%% A listener module of ejabberd: the same as ejabberd_http, but idle connections have no process.
+%% A listener module of ejabberd: the same as ejabberd_http, but idle connections have no process, and XMPP over
+%% WebSocket and BOSH none but the session's own.
 %%
 %% ejabberd opens the listening socket and calls tcp_init/2 in a process of the listener's own. That call keeps the
-%% process for as long as the listener lives; Megaphone accepts on a copy of the descriptor, and starts an
-%% ejabberd_http process whenever a complete request is there.
+%% process for as long as the listener lives; Megaphone accepts on a copy of the descriptor. It answers for the paths of
+%% ejabberd_http_ws and mod_bosh itself, and starts an ejabberd_http process whenever another complete request is there.
 -module(megaphone_http).
 -behaviour(ejabberd_listener).
 
 -export([start/3, start_link/3, accept/1, tcp_init/2, listen_options/0, listen_opt_type/1]).
 %% Called by starters.
--export([start_handler/2]).
+-export([start_handler/2, start_session/2]).
 
 %% ejabberd's.
 -include("logger.hrl").
@@ -32,18 +33,18 @@ accept(Pid) -> ejabberd_http:accept(Pid).
 %% Those of ejabberd_http and our own, with defaults: see the README for what they mean and cost.
 -spec listen_options() -> [{atom(), term()} | atom()].
 listen_options() ->
-    %% The first that ejabberd asks of a listener module, while it reads its configuration. What starts before ejabberd
-    %% is stopped after it: then ejabberd can still say goodbye to its users. An error is told by tcp_init/2.
-    _ = application:ensure_all_started(megaphone),
-    ejabberd_http:listen_options() ++ own_options().
+    ok = megaphone_ejabberd_listener:start_megaphone(),
+    ejabberd_http:listen_options() ++ library_options() ++ session_options().
 
-%% Times in milliseconds, sizes in bytes.
-own_options() ->
+%% The library's. Times in milliseconds, sizes in bytes.
+library_options() ->
     [{max_head, 65536},
      {head_timeout, 30000},
      {idle_timeout, 300000},
      {handler_linger, 100},
      {recv_high_watermark, 65536}].
+
+session_options() -> [{hibernate_after, megaphone_c2s:hibernate_after([])}].
 
 -spec listen_opt_type(atom()) -> econf:validator().
 listen_opt_type(max_head) -> econf:pos_int();
@@ -51,6 +52,7 @@ listen_opt_type(recv_high_watermark) -> econf:pos_int();
 listen_opt_type(head_timeout) -> econf:timeout(second);
 listen_opt_type(idle_timeout) -> econf:timeout(second);
 listen_opt_type(handler_linger) -> econf:timeout(millisecond);
+listen_opt_type(hibernate_after) -> megaphone_c2s:listen_opt_type(hibernate_after);
 listen_opt_type(Name) -> ejabberd_http:listen_opt_type(Name).
 
 %% --- the listener
@@ -59,84 +61,123 @@ listen_opt_type(Name) -> ejabberd_http:listen_opt_type(Name).
 %% ejabberd_http, with all features and stock's memory.
 -spec tcp_init(gen_tcp:socket(), [proplists:property()]) -> [proplists:property()].
 tcp_init(ListenSocket, Options) ->
-    case [Option || Option <- [use_proxy_protocol, accept_interval], proplists:is_defined(Option, Options)] of
+    case megaphone_ejabberd_listener:unknown_options(Options) of
         [] ->
-            ok = ensure_megaphone(ListenSocket),
-            serve(ListenSocket, Options);
+            Handlers = #{handler => {start, ?MODULE, start_handler, [http_options(Options)]},
+                         xmpp_handler => {start, ?MODULE, start_session, [megaphone_c2s:hibernate_after(Options)]}},
+            megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, megaphone_options(Options));
         Unknown ->
             ?WARNING_MSG("megaphone_http does not know ~p yet: the listener at ~ts is served by ejabberd_http",
-                         [Unknown, address(ListenSocket)]),
+                         [Unknown, megaphone_ejabberd_listener:address(ListenSocket)]),
             Options
     end.
 
-%% A listener that can't be served closes its port, where clients would otherwise connect and wait. It doesn't take
-%% ejabberd's other listeners down by failing again and again.
-ensure_megaphone(ListenSocket) ->
-    case application:ensure_all_started(megaphone) of
-        {ok, _} -> ok;
-        {error, {megaphone, {{cannot_load, File, Why, Fix}, _}}} ->
-            give_up(ListenSocket, io_lib:format("cannot load ~ts (~ts): ~ts and restart ejabberd", [File, Why, Fix]));
-        {error, Reason} ->
-            give_up(ListenSocket, io_lib:format("cannot start Megaphone: ~tp", [Reason]))
+http_options(Options) ->
+    lists:foldl(fun({Name, _}, Rest) -> proplists:delete(Name, Rest) end, Options,
+                library_options() ++ session_options()).
+
+%% The bytes of a TLS connection say nothing about requests before they are decrypted, which its process does.
+megaphone_options(Options) ->
+    Own = [{Name, proplists:get_value(Name, Options, Default)} || {Name, Default} <- library_options()],
+    Common = (maps:from_list(Own))#{
+        delivery => binary,
+        send_timeout => proplists:get_value(send_timeout, Options, ?SEND_TIMEOUT),
+        send_timeout_close => true
+    },
+    case proplists:get_bool(tls, Options) of
+        true ->
+            Common#{mode => raw};
+        false ->
+            Common#{mode => http,
+                    zero_ends_request => true,
+                    routes => routes(proplists:get_value(request_handlers, Options, [])),
+                    response_headers => header_lines(proplists:get_value(custom_headers, Options, []))}
     end.
 
-serve(ListenSocket, Options) ->
-    Handler = {start, ?MODULE, start_handler, [http_options(Options)]},
-    Registry = monitor(process, megaphone_listener),
-    case megaphone_listener:take_over(ListenSocket, self(), Handler, megaphone_options(Options)) of
-        {ok, _Listener} -> wait(Registry);
-        {error, Reason} -> give_up(ListenSocket, io_lib:format("cannot accept connections: ~tp", [Reason]))
-    end.
+header_lines(Headers) ->
+    iolist_to_binary([[Name, ": ", Value, "\r\n"] || {Name, Value} <- Headers]).
 
--spec give_up(gen_tcp:socket(), iodata()) -> no_return().
-give_up(ListenSocket, Why) ->
-    ?CRITICAL_MSG("The listener megaphone_http at ~ts stops, it ~ts", [address(ListenSocket), Why]),
-    exit({shutdown, megaphone_not_available}).
+%% --- routes
 
-%% As long as this process lives, the listener accepts. ejabberd ends it on a reload or a stop.
--spec wait(reference()) -> no_return().
-wait(Registry) ->
-    receive
-        {rate_limit, Limit} ->
-            %% ejabberd's other listener modules pause between two connections. That would only fill the backlog.
-            ?WARNING_MSG("megaphone_http ignores the rate limit ~tp", [Limit]),
-            wait(Registry);
-        {'DOWN', Registry, process, _, shutdown} ->
-            ?WARNING_MSG("The application megaphone has been stopped: its listeners are closed", []),
-            exit({shutdown, megaphone_stopped});
-        {'DOWN', Registry, process, _, Reason} ->
-            %% ejabberd starts the listener again.
-            exit({megaphone_listener, Reason});
-        Other ->
-            ?WARNING_MSG("megaphone_http got an unexpected message: ~tp", [Other]),
-            wait(Registry)
-    end.
+%% The paths that the library answers for: those of the two XMPP handlers, where ejabberd_http would give exactly that
+%% path to them. What a client may write in more than one way stays with ejabberd_http, as do paths below these.
+routes(RequestHandlers) -> routes(RequestHandlers, []).
+
+routes([], _Before) ->
+    [];
+routes([Handler | Handlers], Before) ->
+    Path = element(1, Handler),
+    %% ejabberd_http takes the first handler whose path begins the request's.
+    IsHidden = lists:any(fun(Earlier) -> lists:prefix(Earlier, Path) end, Before),
+    [{path(Path), Kind} || Kind <- kind(Handler), not IsHidden, lists:all(fun is_plain/1, Path)] ++
+        routes(Handlers, [Path | Before]).
+
+kind({_, ejabberd_http_ws}) -> [websocket];
+kind({_, mod_bosh}) -> [bosh];
+kind(_) -> [].
+
+path([]) -> <<"/">>;
+path(Segments) -> iolist_to_binary([[$/, Segment] || Segment <- Segments]).
+
+is_plain(Segment) ->
+    re:run(Segment, "^[A-Za-z0-9_~-][A-Za-z0-9._~-]*$", [{capture, none}]) =:= match.
+
+%% --- processes
 
 %% Starts the process for one request, and those that follow within handler_linger.
 -spec start_handler(megaphone:socket(), [proplists:property()]) -> {ok, pid()}.
 start_handler(Socket, Options) -> ejabberd_http:start(gen_tcp, Socket, Options).
 
-http_options(Options) ->
-    lists:foldl(fun({Name, _}, Rest) -> proplists:delete(Name, Rest) end, Options, own_options()).
+%% Starts the c2s of a session over WebSocket or BOSH, with the options that ejabberd_http_ws and ejabberd_bosh give.
+-spec start_session(megaphone_xmpp_socket:socket(), HibernateAfter :: timeout()) ->
+    {ok, pid()} | ignore | {error, term()}.
+start_session({Transport, _} = Socket, HibernateAfter) ->
+    case megaphone_nif:xmpp_facts(Socket) of
+        {ok, Facts} ->
+            case client_options(Facts) of
+                {ok, Client} ->
+                    Options = Client ++ transport_options(Transport) ++ megaphone_ejabberd:c2s_limits(),
+                    megaphone_c2s:start_c2s(Socket, Options, HibernateAfter);
+                {error, Why} ->
+                    refuse(Socket, Facts, Why)
+            end;
+        {error, closed} ->
+            ignore  % the client has left
+    end.
 
-%% The bytes of a TLS connection say nothing about requests before they are decrypted, which its process does.
-megaphone_options(Options) ->
-    Mode = case proplists:get_bool(tls, Options) of
-        true -> raw;
-        false -> http
-    end,
-    Own = [{Name, proplists:get_value(Name, Options, Default)} || {Name, Default} <- own_options()],
-    (maps:from_list(Own))#{
-        mode => Mode,
-        zero_ends_request => Mode =:= http,
-        delivery => binary,
-        send_timeout => proplists:get_value(send_timeout, Options, ?SEND_TIMEOUT),
-        send_timeout_close => true
-    }.
+transport_options(http_bind) -> [{xml_socket, true}];
+transport_options(websocket) -> [].
 
-address(Socket) ->
-    case inet:sockname(Socket) of
-        {ok, {local, Path}} -> ["unix:", Path];
-        {ok, {Ip, Port}} -> [inet:ntoa(Ip), $:, integer_to_list(Port)];
-        {error, Reason} -> atom_to_list(Reason)
+%% ejabberd_http drops such a request, too: the proxy is trusted, and doesn't say who the client is.
+refuse(Socket, #{peer := Peer}, Why) ->
+    ?WARNING_MSG("Closing a connection from ~ts whose header X-Forwarded-For is no address: ~ts",
+                 [megaphone_ejabberd_listener:endpoint(Peer), ejabberd_config:may_hide_data(Why)]),
+    _ = megaphone_nif:xmpp_abort(Socket),
+    ignore.
+
+%% Who the session's client is where that is not the connection's peer, by ejabberd_http's rules: the first address of
+%% X-Forwarded-For, if all behind it and the peer are trusted_proxies.
+client_options(#{forwarded_for := ForwardedFor, peer := {Ip, Port}, local := Local})
+  when ForwardedFor =/= <<>>, is_tuple(Ip) ->
+    [Client | Proxies] = string:lexemes(ForwardedFor, ", ") ++ [misc:ip_to_list(Ip)],
+    case Proxies =/= [] andalso lists:all(trust(ejabberd_option:trusted_proxies()), Proxies) of
+        true ->
+            case inet:parse_address(binary_to_list(Client)) of
+                {ok, ClientIp} -> {ok, [{sock_peer_name, {Local, {ClientIp, Port}}}]};
+                {error, einval} -> {error, Client}
+            end;
+        false ->
+            {ok, []}
+    end;
+client_options(_Facts) ->
+    {ok, []}.
+
+trust(all) ->
+    fun(_Address) -> true end;
+trust(Masks) ->
+    fun(Address) ->
+        case inet:parse_address(binary_to_list(Address)) of
+            {ok, Ip} -> lists:any(fun({Mask, Length}) -> misc:match_ip_mask(Ip, Mask, Length) end, Masks);
+            {error, einval} -> false
+        end
     end.

@@ -7,14 +7,19 @@
 -behaviour(gen_server).
 
 -export([start_link/0, open/3, open_for_accept/2, take_over/4, close/1]).
--export([handler/1, accepted_options/1, sockname/1, all/0]).
+-export([handler/1, xmpp_handler/1, accepted_options/1, sockname/1, all/0]).
 -export([starter_started/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+-export_type([handlers/0]).
 
 -include_lib("kernel/include/logger.hrl").
 
 %% What the table has beside a listener's number: mode, owner, starter, sockname (undefined where only a descriptor was
-%% given), and either the handler or, in mode accept, the options for accepted connections.
+%% given), and either handlers or, in mode accept, the options for accepted connections.
+
+%% Who handles connections that have a request or are raw, and who XMPP sessions.
+-type handlers() :: #{handler => megaphone_starter:handler(), xmpp_handler => megaphone_starter:xmpp_handler()}.
 
 %% How many listeners have been given a starter.
 -type state() :: non_neg_integer().
@@ -53,25 +58,30 @@ open_for_accept(Port, SocketOptions) ->
     end.
 
 %% Accepts on a listening socket that Owner keeps open, until Owner ends.
--spec take_over(gen_tcp:socket(), Owner :: pid(), megaphone_starter:handler(), megaphone:options()) ->
+-spec take_over(gen_tcp:socket(), Owner :: pid(), handlers(), megaphone_nif:listen_options()) ->
     {ok, megaphone:listener()} | {error, term()}.
-take_over(Socket, Owner, Handler, Options) ->
-    with_socket(Socket, [], fun(Fd, SockName) ->
-        call_listen(Fd, Owner, Options, #{handler => Handler, sockname => SockName})
-    end).
+take_over(Socket, Owner, Handlers, Options) ->
+    with_socket(Socket, [], fun(Fd, SockName) -> call_listen(Fd, Owner, Options, Handlers#{sockname => SockName}) end).
 
 -spec close(megaphone:listener()) -> ok | {error, closed}.
 close(Listener) -> megaphone_nif:close_listener(Listener).
 
 %% The handler of a listener that accepts or has connections.
 -spec handler(megaphone:listener()) -> {ok, megaphone_starter:handler()} | error.
-handler(Listener) ->
+handler(Listener) -> find_handler(handler, Listener).
+
+%% The same for XMPP sessions.
+-spec xmpp_handler(megaphone:listener()) -> {ok, megaphone_starter:xmpp_handler()} | error.
+xmpp_handler(Listener) -> find_handler(xmpp_handler, Listener).
+
+find_handler(Kind, Listener) ->
     case ets:lookup(?MODULE, Listener) of
-        [{_, #{handler := Handler}}] -> {ok, Handler};
+        [{_, #{Kind := Handler}}] -> {ok, Handler};
+        [{_, #{}}] -> error;
         [] ->
             %% A connection can come before the call that makes its listener has returned to the registry, which
             %% answers this only after it.
-            gen_server:call(?MODULE, {handler, Listener})
+            gen_server:call(?MODULE, {handler, Kind, Listener})
     end.
 
 %% What gen_tcp:accept has to set on a connection of this listener.
@@ -155,9 +165,9 @@ handle_call({listen, Fd, Owner, Options, Facts}, _From, Turn) ->
     Starter = live_starter(Turn),
     Reply = listen(Fd, Owner, Options#{starter => megaphone_starter:pid(Starter)}, Facts#{starter => Starter}),
     {reply, Reply, Turn + 1};
-handle_call({handler, Listener}, _From, Turn) ->
+handle_call({handler, Kind, Listener}, _From, Turn) ->
     Reply = case ets:lookup(?MODULE, Listener) of
-        [{_, #{handler := Handler}}] -> {ok, Handler};
+        [{_, #{Kind := Handler}}] -> {ok, Handler};
         _ -> error
     end,
     {reply, Reply, Turn}.

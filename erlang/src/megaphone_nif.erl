@@ -11,9 +11,13 @@
 -export([send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
 -export([controlling_process/3, owner/1, monitor/1, cancel_monitor/2]).
 -export([setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
+-export([xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_send/2, xmpp_send_large/2, xmpp_flush/2,
+         xmpp_cancel_wait/1, xmpp_reset/1, xmpp_shaper/2, xmpp_close/1, xmpp_abort/1]).
+-export([xmpp_peername/1, xmpp_sockname/1, xmpp_info/1]).
 -export([inject_panic/1]).
 
 -export_type([start_options/0, listen_options/0, limits/0, load_error/0]).
+-export_type([xmpp_socket/0, xmpp_settings/0, xmpp_facts/0, xmpp_packet/0]).
 
 -nifs([start/1, stop/0, stats/0, connections/0,
        listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
@@ -21,6 +25,9 @@
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
        controlling_process/3, owner/1, monitor/1, cancel_monitor/2,
        setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1,
+       xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_send/2, xmpp_send_large/2, xmpp_flush/2,
+       xmpp_cancel_wait/1, xmpp_reset/1, xmpp_shaper/2, xmpp_close/1, xmpp_abort/1,
+       xmpp_peername/1, xmpp_sockname/1, xmpp_info/1,
        inject_panic/1]).
 
 -define(NOT_LOADED, erlang:nif_error({nif_not_loaded, "the application megaphone has not been started"})).
@@ -43,8 +50,8 @@
 
 %% Times in milliseconds, sizes in bytes. What is absent has the library's default.
 -type listen_options() :: #{
-    mode := raw | http | accept,
-    starter => pid(),  % gets the start messages; required for raw and http
+    mode := raw | http | xmpp | accept,
+    starter => pid(),  % gets the start messages; required but for accept
     max_head => pos_integer(),
     head_timeout => non_neg_integer(),
     body_timeout => non_neg_integer(),
@@ -57,8 +64,52 @@
     zero_ends_request => boolean(),
     delivery => binary | list,
     send_timeout => timeout(),
-    send_timeout_close => boolean()
+    send_timeout_close => boolean(),
+    max_stanza => pos_integer(),                        % mode xmpp
+    routes => [{Path :: binary(), websocket | bosh}],   % mode http: whole paths that need no handler
+    response_headers => binary()                        % mode http: lines with their ends, for answers from here
 }.
+
+%% The number of a tcp or websocket session is its connection's; that of an http_bind session is its own.
+-type xmpp_socket() :: {tcp | websocket | http_bind, non_neg_integer()}.
+
+%% Of all XMPP sessions of the VM. Times in milliseconds, sizes in bytes. What is absent has the library's default.
+-type xmpp_settings() :: #{
+    from => binary(),                     % host that errors come from before the client has named one
+    lang => binary(),                     % language of such errors
+    header_timeout => non_neg_integer(),  % until the stream header is complete
+    stanza_timeout => non_neg_integer(),  % from the first byte of a stanza to its last
+    max_stanza => pos_integer(),          % WebSocket and BOSH; as many bytes are already too many
+    ping_interval => non_neg_integer(),   % how long a WebSocket may be silent before it is pinged; 0: never
+    websocket_timeout => non_neg_integer(),
+    origins => [binary()],                % that WebSockets are accepted from, in lower case; none: all
+    bosh_hosts => #{
+        Host :: binary() => #{
+            max_inactivity => non_neg_integer(),
+            max_pause => non_neg_integer(),
+            max_concat => pos_integer() | unlimited
+        }
+    }
+}.
+
+%% What a request said is known until the session has an owner, and never over tcp.
+-type xmpp_facts() :: #{
+    listener := listener(),
+    peer := address(),
+    local := address(),
+    host => binary(),
+    path => binary(),
+    forwarded_for => binary()
+}.
+
+-type address() :: {inet:ip_address(), inet:port_number()} | inet:local_address().
+
+%% Names and text may be iolists, which costs a switch to a dirty scheduler.
+-type xmpp_packet() ::
+    {xmlstreamstart, Name :: binary(), Attrs :: [{binary(), binary()}]}
+    | {xmlstreamelement, fxml:xmlel()}
+    | {xmlstreamend, Name :: binary()}
+    | {xmlstreamraw, iodata()}.
 
 -type load_error() :: {cannot_load, File :: file:filename(), Why :: string(), Fix :: string()}.
 
@@ -236,6 +287,64 @@ getstat(_Conn) -> ?NOT_LOADED.
 
 -spec info(conn()) -> {ok, #{atom() => term()}} | {error, closed}.
 info(_Conn) -> ?NOT_LOADED.
+
+%% --- XMPP sessions
+
+%% Replaces the settings of all sessions, at any time.
+-spec xmpp_configure(xmpp_settings()) -> ok.
+xmpp_configure(_Settings) -> ?NOT_LOADED.
+
+-spec xmpp_facts(xmpp_socket()) -> {ok, xmpp_facts()} | {error, closed}.
+xmpp_facts(_Socket) -> ?NOT_LOADED.
+
+%% Makes a process the owner after a start message. It gets the stream header first; once it has died, what it has sent
+%% goes out and the session closes.
+-spec xmpp_started(xmpp_socket(), pid()) -> ok | {error, closed}.
+xmpp_started(_Socket, _Owner) -> ?NOT_LOADED.
+
+%% Only for the owner, and written by the next xmpp_flush/2 or when 64 KB are queued. wait: nothing was taken, the queue
+%% is above its mark; call again after {'$megaphone', Reference}. large: nothing was taken, it needs xmpp_send_large/2.
+%% badarg: not a packet.
+-spec xmpp_send(xmpp_socket(), xmpp_packet()) -> ok | {wait, reference()} | large | {error, atom()}.
+xmpp_send(_Socket, _Packet) -> ?NOT_LOADED.
+
+%% The same on a dirty scheduler, for packets that take their time to read and encode.
+-spec xmpp_send_large(xmpp_socket(), xmpp_packet()) -> ok | {wait, reference()} | {error, atom()}.
+xmpp_send_large(_Socket, _Packet) -> ?NOT_LOADED.
+
+%% The owner has taken Consumed more events out of its mailbox, and wants written what it has sent. Events that it
+%% has not acknowledged hold back more.
+-spec xmpp_flush(xmpp_socket(), Consumed :: non_neg_integer()) -> ok | {error, closed}.
+xmpp_flush(_Socket, _Consumed) -> ?NOT_LOADED.
+
+%% Ends a wait to send. Its message may be in the mailbox already.
+-spec xmpp_cancel_wait(xmpp_socket()) -> ok.
+xmpp_cancel_wait(_Socket) -> ?NOT_LOADED.
+
+%% The owner expects a new stream header (RFC 6120 section 4.3.3).
+-spec xmpp_reset(xmpp_socket()) -> ok | {error, closed}.
+xmpp_reset(_Socket) -> ?NOT_LOADED.
+
+%% Bounds how many bytes a second are taken from the peer, and how many at once.
+-spec xmpp_shaper(xmpp_socket(), none | {Rate :: pos_integer(), Burst :: pos_integer()}) -> ok | {error, closed}.
+xmpp_shaper(_Socket, _Shaper) -> ?NOT_LOADED.
+
+%% Only for the owner. What is queued is sent in the background.
+-spec xmpp_close(xmpp_socket()) -> ok | {error, closed}.
+xmpp_close(_Socket) -> ?NOT_LOADED.
+
+%% What is queued is lost.
+-spec xmpp_abort(xmpp_socket()) -> ok | {error, closed}.
+xmpp_abort(_Socket) -> ?NOT_LOADED.
+
+-spec xmpp_peername(xmpp_socket()) -> {ok, address()} | {error, atom()}.
+xmpp_peername(_Socket) -> ?NOT_LOADED.
+
+-spec xmpp_sockname(xmpp_socket()) -> {ok, address()} | {error, atom()}.
+xmpp_sockname(_Socket) -> ?NOT_LOADED.
+
+-spec xmpp_info(xmpp_socket()) -> {ok, #{atom() => term()}} | {error, closed}.
+xmpp_info(_Socket) -> ?NOT_LOADED.
 
 %% Makes the connection's reactor panic while it works on it. Only in the library for tests.
 -spec inject_panic(conn()) -> ok | {error, closed}.

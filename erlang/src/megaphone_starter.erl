@@ -1,15 +1,15 @@
-%% Starts the process that handles a connection: when a complete request is there (mode http), or as soon as the
-%% client has connected (mode raw).
+%% Starts the process that handles a connection: when a complete request is there (mode http), as soon as the client has
+%% connected (mode raw), or when an XMPP stream begins.
 %%
 %% A starter is a process of its own, and not the listener's, because connections outlive their listener: the next
 %% request on one of them still needs its handler.
 -module(megaphone_starter).
 
--export([count/0, pid/1, start_link/1, is_handler/1, start_handler/2]).
+-export([count/0, pid/1, start_link/1, is_handler/1, start_handler/2, start_xmpp_handler/2]).
 %% Starting points of processes.
 -export([init/2, run/2]).
 
--export_type([handler/0]).
+-export_type([handler/0, xmpp_handler/0]).
 
 -include_lib("kernel/include/logger.hrl").
 
@@ -20,6 +20,10 @@
     fun((megaphone:socket()) -> term())
     | {module(), atom(), [term()]}
     | {start, module(), atom(), [term()]}.
+
+%% Starts the process of an XMPP session, whose socket is the first argument, and names it to the library by
+%% megaphone_nif:xmpp_started/2. ignore: the session is over already. It runs in the starter as well.
+-type xmpp_handler() :: {start, module(), atom(), [term()]}.
 
 -define(MAX_STARTERS, 8).
 
@@ -51,6 +55,14 @@ start_handler({start, M, F, A}, Conn) ->
 start_handler(Handler, Conn) ->
     {ok, proc_lib:spawn(?MODULE, run, [Handler, Conn])}.
 
+-spec start_xmpp_handler(xmpp_handler(), megaphone_xmpp_socket:socket()) -> {ok, pid()} | ignore | {error, term()}.
+start_xmpp_handler({start, M, F, A}, Socket) ->
+    case apply(M, F, [Socket | A]) of
+        {ok, Pid} -> {ok, Pid};
+        ignore -> ignore;
+        NotStarted -> {error, {not_started, NotStarted}}
+    end.
+
 %% The process of a handler that is a function or an MFA. It is the owner before the handler's first call.
 -spec run(handler(), megaphone:conn()) -> term().
 run(Handler, Conn) ->
@@ -78,22 +90,23 @@ name(N) -> list_to_atom("megaphone_starter_" ++ integer_to_list(N)).
 
 loop() ->
     receive
-        {'$megaphone_start', Listener, Conn} -> start(Listener, Conn);
+        {'$megaphone_start', Listener, Socket} -> start(Listener, Socket);
         Other -> ?LOG_WARNING("megaphone_starter got an unexpected message: ~tp", [Other])
     end,
     loop().
 
 %% A failing handler costs its connection and nothing else.
-start(Listener, Conn) ->
-    try megaphone:start(Listener, Conn) of
+start(Listener, Socket) ->
+    try megaphone:start(Listener, Socket) of
         {ok, _} -> ok;
-        {error, Reason} -> not_started(Listener, Conn, Reason)
+        ignore -> ok;
+        {error, Reason} -> not_started(Listener, Socket, Reason)
     catch
-        Class:Reason:Stack -> not_started(Listener, Conn, {Class, Reason, Stack})
+        Class:Reason:Stack -> not_started(Listener, Socket, {Class, Reason, Stack})
     end.
 
-not_started(Listener, Conn, Reason) ->
+not_started(Listener, Socket, Reason) ->
     ?LOG_ERROR("Megaphone could not start a handler for connection ~w of listener ~w and closes it: ~tp",
-               [Conn, Listener, Reason]),
-    _ = megaphone_nif:abort(Conn),
+               [Socket, Listener, Reason]),
+    _ = megaphone:close(Socket),
     ok.

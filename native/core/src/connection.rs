@@ -8,6 +8,7 @@ use crate::Error;
 use crate::clock::Tick;
 use crate::host::{Event, Host, Sink};
 use crate::id::Conn;
+use crate::link::Link;
 use crate::listener::Listener;
 use crate::options::{Active, SocketOptions};
 use crate::outbound::Outbound;
@@ -27,8 +28,10 @@ mod closing;
 mod raw;
 mod read;
 mod requests;
+mod service;
 mod setting;
 mod write;
+mod xmpp;
 
 /// How long a peer may take to close its side after we closed ours, before unread bytes make us reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -141,14 +144,25 @@ struct Flags {
     lingers_on_close: bool,
     /// The last wait for this peer was a short one.
     prompt: bool,
+    /// Output was queued and the socket not tried.
+    unflushed: bool,
+}
+
+/// What the bytes are.
+enum Engine {
+    /// The owner's business.
+    Raw,
+    /// Requests.
+    Http(Requests),
+    /// An XMPP stream.
+    Xmpp(Box<Link>),
 }
 
 /// A connection's record. Its size is what a parked connection costs.
 pub(crate) struct Connection<H: Host> {
     source: Source,
     listener: Arc<Listener<H>>,
-    /// Some in request mode.
-    requests: Option<Requests>,
+    engine: Engine,
     /// Received and not delivered. Nothing is allocated while it is empty.
     inbound: BytesMut,
     outbound: Outbound,
@@ -197,13 +211,18 @@ impl<H: Host> Connection<H> {
     pub(crate) fn new(source: Source, listener: Arc<Listener<H>>) -> Self {
         use crate::Mode;
         let phase = match listener.config.mode {
-            Mode::Http => Phase::Waiting(Stage::New),
+            Mode::Http | Mode::Xmpp => Phase::Waiting(Stage::New),
             Mode::Raw => Phase::Starting,
             Mode::Accept => Phase::Queued,
         };
+        let engine = match listener.config.mode {
+            Mode::Http => Engine::Http(Requests::new()),
+            Mode::Xmpp => Engine::Xmpp(Box::new(Link::stream())),
+            Mode::Raw | Mode::Accept => Engine::Raw,
+        };
         Self {
             source,
-            requests: (listener.config.mode == Mode::Http).then(Requests::new),
+            engine,
             listener,
             inbound: BytesMut::new(),
             outbound: Outbound::default(),
@@ -260,7 +279,8 @@ impl<H: Host> Connection<H> {
                 Phase::Lingering { .. } => "lingering",
             },
             owner: self.owner(),
-            is_http: self.requests.is_some(),
+            is_http: self.requests().is_some(),
+            transport: self.link().map(|link| if link.is_websocket() { "websocket" } else { "tcp" }),
             inbound: self.inbound.len(),
             outbound: self.outbound.len(),
             traffic: self.traffic,
@@ -289,7 +309,7 @@ impl<H: Host> Connection<H> {
                 // A write may have found the end of the source: whoever reads has to learn of it.
                 return if turn == 0 || self.fault.is_some() { self.settle(cx) } else { Fate::Keep };
             }
-            self.read_source(buf);
+            self.read_source(buf, cx.system.now());
             if self.settle(cx) == Fate::Gone {
                 return Fate::Gone;
             }
@@ -309,6 +329,10 @@ impl<H: Host> Connection<H> {
             }
             Phase::Running => {
                 let Some(attached) = &self.attached else { return false };
+                if let Some(link) = self.link() {
+                    let has_room = self.inbound.len() < attached.options.recv_high_watermark;
+                    return link.is_open() && link.resume_at == 0 && has_room;
+                }
                 match &attached.reader {
                     // A request that is being collected has bounds of its own, as without a handler.
                     Some(reader) if reader.at_boundary => true,
@@ -328,13 +352,16 @@ impl<H: Host> Connection<H> {
         self.flags.readable && self.wants_input()
     }
 
-    fn read_source(&mut self, buf: &mut [u8]) {
+    fn read_source(&mut self, buf: &mut [u8], now: Tick) {
+        let size = self.read_size(buf.len());
+        let buf = &mut buf[..size];
         match self.source.read(buf) {
             Ok(0) => self.flags.ended = true,
             Ok(n) => {
                 // A stream socket that gave less than it could has nothing more, unless its end follows.
                 self.flags.readable = n == buf.len() || self.flags.hung_up;
                 self.traffic.count_read(n);
+                self.throttle_read(n, now);
                 if let Phase::Lingering { discarded } = &mut self.phase {
                     *discarded += n;
                 } else {
@@ -357,9 +384,13 @@ impl<H: Host> Connection<H> {
     /// Does what the bytes at hand allow.
     fn settle(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         match self.phase {
+            Phase::Waiting(_) if self.link().is_some() => self.settle_stream_start(cx),
             Phase::Waiting(_) => self.settle_waiting(cx),
-            Phase::Running if self.requests.is_some() => self.settle_reader(cx),
-            Phase::Running => self.settle_raw(cx),
+            Phase::Running => match self.engine {
+                Engine::Http(_) => self.settle_reader(cx),
+                Engine::Xmpp(_) => self.settle_stream(cx),
+                Engine::Raw => self.settle_raw(cx),
+            },
             Phase::Lingering { discarded } if self.flags.ended || discarded > LINGER_BYTES => Fate::Gone,
             _ => Fate::Keep,
         }
@@ -377,7 +408,11 @@ impl<H: Host> Connection<H> {
         self.deadline = cx.system.deadline(self.listener.config.start_timeout);
         // Without a starter the deadline ends it, and the log is told.
         if let Some(to) = *self.listener.starter.read() {
-            cx.sink.emit(Event::Start { to, listener: self.listener.id, conn: cx.conn });
+            let listener = self.listener.id;
+            cx.sink.emit(match self.xmpp_id(cx.conn) {
+                None => Event::Start { to, listener, conn: cx.conn },
+                Some(id) => Event::StartXmpp { to, listener, id },
+            });
         }
         Fate::Keep
     }
@@ -410,7 +445,7 @@ impl<H: Host> Connection<H> {
 
     /// The first one who does something with a started connection has it; the starter's word may be slower.
     fn claim(&mut self, cx: &mut Cx<'_, H>, process: H::Process) {
-        if self.phase == Phase::Starting {
+        if self.phase == Phase::Starting && self.link().is_none() {
             // A process that does something is alive; were it not, its operation would find nobody attached.
             self.attach(cx, process);
         }
@@ -418,7 +453,7 @@ impl<H: Host> Connection<H> {
 
     /// Somebody was started to have the connection.
     pub(crate) fn handler_started(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
-        if self.phase != Phase::Starting {
+        if self.phase != Phase::Starting || self.link().is_some() {
             return Fate::Keep;
         }
         if !self.attach(cx, process) {
@@ -444,6 +479,20 @@ impl<H: Host> Connection<H> {
         let writers = attached.writers.into_iter().map(|(_, waiter)| waiter);
         for waiter in readers.into_iter().chain(writers).chain(monitors) {
             cx.sink.emit(Event::Wake(waiter));
+        }
+    }
+
+    fn requests(&self) -> Option<&Requests> {
+        match &self.engine {
+            Engine::Http(requests) => Some(requests),
+            Engine::Raw | Engine::Xmpp(_) => None,
+        }
+    }
+
+    fn requests_mut(&mut self) -> Option<&mut Requests> {
+        match &mut self.engine {
+            Engine::Http(requests) => Some(requests),
+            Engine::Raw | Engine::Xmpp(_) => None,
         }
     }
 

@@ -4,6 +4,7 @@ use crate::Conn;
 use crate::id::ListenerId;
 use crate::options::Delivery;
 use crate::packet::Packet;
+use crate::xmpp::{XmppEvent, XmppId};
 use rustix::io::Errno;
 use std::fmt::Debug;
 
@@ -46,6 +47,22 @@ pub enum Event<'a, H: Host> {
         listener: ListenerId,
         /// Which one.
         conn: Conn,
+    },
+    /// An XMPP session of this listener wants its owner.
+    StartXmpp {
+        /// Who starts owners.
+        to: H::Process,
+        /// Who accepted it.
+        listener: ListenerId,
+        /// Which one.
+        id: XmppId,
+    },
+    /// Something happened on an XMPP session.
+    Xmpp {
+        /// The owner.
+        to: H::Process,
+        /// What.
+        event: XmppEvent<'a>,
     },
     /// Active mode: a packet.
     Data {

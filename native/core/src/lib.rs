@@ -13,6 +13,7 @@ mod clock;
 mod connection;
 mod host;
 mod id;
+mod link;
 mod listener;
 mod options;
 mod outbound;
@@ -21,17 +22,20 @@ mod slab;
 mod source;
 mod stats;
 mod system;
+mod throttle;
 mod wheel;
+mod xmpp;
 
 pub use connection::{PollOutcome, ReadOutcome, Received, SendfileOutcome, WriteOutcome};
 pub use host::{Event, Host, Notice, Sink};
 pub use id::{Conn, ListenerId};
 pub use listener::{ListenerConfig, ListenerInfo, Mode};
-pub use megaphone_proto::{http::Limits, packet};
+pub use megaphone_proto::{bosh, http::Limits, packet, xmpp as stream};
 pub use options::{Active, Delivery, Opt, Packets, SocketOptions};
 pub use source::{Address, Shutdown};
 pub use stats::{ConnectionInfo, SystemStats, Traffic};
 pub use system::{Config, System};
+pub use xmpp::{Facts, Outgoing, Rate, RequestFacts, Route, Service, XmppConfig, XmppEvent, XmppId};
 
 pub use rustix::io::Errno;
 

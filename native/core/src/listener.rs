@@ -3,6 +3,7 @@
 use crate::host::Host;
 use crate::id::{Conn, ListenerId};
 use crate::options::SocketOptions;
+use crate::xmpp::Route;
 use megaphone_proto::http::Limits;
 use parking_lot::{Mutex, RwLock};
 use rustix::fd::OwnedFd;
@@ -17,6 +18,8 @@ pub enum Mode {
     Raw,
     /// A handler starts when a request is complete, and gets one request at a time.
     Http,
+    /// An XMPP stream is expected; an owner starts when its header is there.
+    Xmpp,
     /// It waits for somebody to accept it.
     Accept,
 }
@@ -43,6 +46,12 @@ pub struct ListenerConfig {
     /// A read without a length asks for the next request when the head has been delivered; body bytes are
     /// only given to a read with a length, as `ejabberd_http` reads them. Default false.
     pub zero_ends_request: bool,
+    /// In mode XMPP: bytes of one stanza; as many are already too many. Default 262,144.
+    pub max_stanza: usize,
+    /// In mode HTTP: requests that need no handler.
+    pub routes: Vec<Route>,
+    /// In mode HTTP: whole header lines, with their ends, for answers that need no handler.
+    pub response_headers: Vec<u8>,
     /// Of every connection.
     pub options: SocketOptions,
 }
@@ -59,6 +68,9 @@ impl Default for ListenerConfig {
             handler_linger: Duration::from_millis(100),
             start_timeout: Duration::from_secs(30),
             zero_ends_request: false,
+            max_stanza: 262_144,
+            routes: Vec::new(),
+            response_headers: Vec::new(),
             options: SocketOptions::default(),
         }
     }

@@ -37,6 +37,11 @@ impl Outbound {
         Ok(written)
     }
 
+    /// Keeps bytes for the next [`flush`](Self::flush).
+    pub(crate) fn queue(&mut self, bytes: &[u8]) {
+        self.queue.get_or_insert_default().extend_from_slice(bytes);
+    }
+
     /// Writes from the queue until it is empty or the socket takes no more.
     pub(crate) fn flush(&mut self, source: &Source) -> Result<usize, Errno> {
         let Some(queue) = &mut self.queue else { return Ok(0) };

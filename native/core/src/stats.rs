@@ -44,6 +44,8 @@ pub struct ConnectionInfo<P> {
     pub owner: Option<P>,
     /// It is in request mode.
     pub is_http: bool,
+    /// `tcp` or `websocket` when it carries an XMPP stream.
+    pub transport: Option<&'static str>,
     /// Bytes received and not taken.
     pub inbound: usize,
     /// Bytes that wait to be sent.

@@ -10,6 +10,7 @@ use crate::reactor::{Mail, Reactor, Shard};
 use crate::slab::Guard;
 use crate::source::{Address, Source};
 use crate::stats::{ConnectionInfo, SystemStats, Traffic};
+use crate::xmpp::XmppConfig;
 use crate::{Error, PollOutcome, ReadOutcome, Received, SendfileOutcome, WriteOutcome};
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 mod calls;
 mod listeners;
 mod notices;
+mod xmpp;
 
 pub(crate) use notices::Notices;
 
@@ -49,6 +51,7 @@ pub struct System<H: Host> {
     max_connections: AtomicUsize,
     accepted: AtomicU64,
     notices: Notices,
+    xmpp_config: RwLock<Arc<XmppConfig>>,
     #[cfg(feature = "fault-injection")]
     panic_at: AtomicU64,
 }
@@ -78,6 +81,7 @@ impl<H: Host> System<H> {
             max_connections: AtomicUsize::new(config.max_connections),
             accepted: AtomicU64::new(0),
             notices: Notices::default(),
+            xmpp_config: RwLock::default(),
             #[cfg(feature = "fault-injection")]
             panic_at: AtomicU64::new(u64::MAX),
         });

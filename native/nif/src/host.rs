@@ -1,6 +1,7 @@
 //! Erlang processes as owners of connections: monitors, wake-ups, messages.
 
 use crate::terms::{self, socket_term};
+use crate::xmpp::{events, session_term};
 use crate::{SYSTEM, atoms};
 use megaphone_core::{Conn, Event, Host, ListenerId, Notice, Sink};
 use parking_lot::Mutex;
@@ -249,6 +250,10 @@ fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &
         Event::Start { to, listener, conn } => {
             send(&to.0, &|env| (atoms::dollar_start(), listener.0, conn.as_u64()).encode(env))
         }
+        Event::StartXmpp { to, listener, id } => {
+            send(&to.0, &|env| (atoms::dollar_start(), listener.0, session_term(env, *id)).encode(env))
+        }
+        Event::Xmpp { to, event } => send(&to.0, &|env| events::message(env, event)),
         Event::Data { to, conn, packet, delivery } => send(&to.0, &|env| {
             let tag = if terms::is_http(packet) { atoms::http() } else { atoms::tcp() };
             (tag, socket_term(env, *conn), terms::packet(env, packet, *delivery)).encode(env)

@@ -10,6 +10,8 @@ mod listeners;
 mod options;
 mod sockets;
 mod terms;
+mod xml;
+mod xmpp;
 
 use host::ErlangHost;
 use megaphone_core::System;
@@ -34,7 +36,12 @@ mod atoms {
         socket, soon, start_timeout, tcp, tcp_closed, tcp_error, tcp_passive, tos, true_ = "true", undefined, wait,
         descriptor_limit, accept, starter, backlog, max_head, max_chunked_body, head_timeout, body_timeout,
         idle_timeout, handler_linger, zero_ends_request, delivery, log, read, write, read_write, paused,
-        send_avg, recv_avg,
+        send_avg, recv_avg, xmlcdata, xmlel, xmlstreamelement, xmlstreamend, xmlstreamerror, xmlstreamraw,
+        xmlstreamstart, bosh, bosh_hosts, dollar_gen_event = "$gen_event",
+        dollar_stream_error = "$megaphone_stream_error", dollar_undelivered = "$megaphone_undelivered",
+        forwarded_for, from, header_timeout, host, http_bind, lang, large, max_concat, max_inactivity, max_pause,
+        max_stanza, origins, path, peer, ping_interval, response_headers, routes, stanza_timeout, transport,
+        unlimited, websocket, websocket_timeout, xmpp,
     }
 }
 

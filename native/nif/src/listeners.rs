@@ -2,10 +2,11 @@
 
 use crate::config::{entry, system};
 use crate::host::{CallerSink, Pid, Waiter};
+use crate::xmpp::config::positive;
 use crate::{atoms, fd, terms};
-use megaphone_core::{ListenerConfig, ListenerId, Mode};
+use megaphone_core::{ListenerConfig, ListenerId, Mode, Route, Service};
 use rustler::types::atom::Atom;
-use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
+use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, Term};
 use std::time::Duration;
 
 /// Accepts on a duplicate of the descriptor `number` until `owner` ends or the listener is closed.
@@ -40,6 +41,7 @@ fn listener_config(options: Term<'_>) -> NifResult<ListenerConfig> {
     config.mode = match mode {
         mode if mode == atoms::raw() => Mode::Raw,
         mode if mode == atoms::http() => Mode::Http,
+        mode if mode == atoms::xmpp() => Mode::Xmpp,
         mode if mode == atoms::accept() => Mode::Accept,
         _ => return Err(Error::BadArg),
     };
@@ -79,10 +81,26 @@ fn set_listener_option(config: &mut ListenerConfig, key: Atom, value: Term<'_>) 
         config.options.send_timeout = crate::options::timeout(value)?;
     } else if key == atoms::send_timeout_close() {
         config.options.send_timeout_close = value.decode()?;
+    } else if key == atoms::max_stanza() {
+        config.max_stanza = positive(value)?;
+    } else if key == atoms::routes() {
+        config.routes = value.decode::<Vec<_>>()?.into_iter().map(route).collect::<NifResult<_>>()?;
+    } else if key == atoms::response_headers() {
+        config.response_headers = value.decode::<Binary<'_>>()?.to_vec();
     } else if key != atoms::mode() && key != atoms::starter() {
         return Err(Error::BadArg);
     }
     Ok(())
+}
+
+/// `{Path, websocket | bosh}`.
+fn route((path, service): (Binary<'_>, Atom)) -> NifResult<Route> {
+    let service = match service {
+        service if service == atoms::websocket() => Service::WebSocket,
+        service if service == atoms::bosh() => Service::Bosh,
+        _ => return Err(Error::BadArg),
+    };
+    Ok(Route { path: path.as_slice().into(), service })
 }
 
 #[rustler::nif]

@@ -4,7 +4,7 @@ use crate::config::system;
 use crate::host::{CallerSink, Pid, Waiter};
 use crate::options::encode_timeout;
 use crate::{atoms, fd, terms};
-use megaphone_core::{Conn, Error, PollOutcome, ReadOutcome, Shutdown, WriteOutcome};
+use megaphone_core::{Conn, ConnectionInfo, Error, PollOutcome, ReadOutcome, Shutdown, WriteOutcome};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, LocalPid, NifResult, Term};
 use std::cell::RefCell;
@@ -20,7 +20,11 @@ pub(crate) fn done(env: Env<'_>, result: Result<(), Error>) -> Term<'_> {
 }
 
 /// `{ok, Value}` or `{error, Reason}`.
-fn answer<'a, T>(env: Env<'a>, result: Result<T, Error>, encode: impl FnOnce(T) -> Term<'a>) -> Term<'a> {
+pub(crate) fn answer<'a, T>(
+    env: Env<'a>,
+    result: Result<T, Error>,
+    encode: impl FnOnce(T) -> Term<'a>,
+) -> Term<'a> {
     result.map_or_else(|error| terms::error(env, error), |value| (atoms::ok(), encode(value)).encode(env))
 }
 
@@ -290,24 +294,29 @@ fn key(reference: Term<'_>) -> u64 {
 #[rustler::nif]
 fn info(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
     let system = system()?;
-    Ok(answer(env, conn(id).and_then(|conn| system.info(conn)), |info| {
-        let phase = Atom::from_str(env, info.phase).unwrap_or_else(|_| atoms::undefined());
-        terms::map(
-            env,
-            &[
-                (atoms::listener(), info.listener.0.encode(env)),
-                (atoms::phase(), phase.encode(env)),
-                (atoms::owner(), owner_term(env, info.owner)),
-                (atoms::is_http(), info.is_http.encode(env)),
-                (atoms::inbound(), info.inbound.encode(env)),
-                (atoms::outbound(), info.outbound.encode(env)),
-                (atoms::recv_oct(), info.traffic.received.encode(env)),
-                (atoms::recv_cnt(), info.traffic.reads.encode(env)),
-                (atoms::send_oct(), info.traffic.sent.encode(env)),
-                (atoms::send_cnt(), info.traffic.writes.encode(env)),
-            ],
-        )
-    }))
+    Ok(answer(env, conn(id).and_then(|conn| system.info(conn)), |info| info_term(env, &info)))
+}
+
+/// What is known of a connection.
+pub(crate) fn info_term<'a>(env: Env<'a>, info: &ConnectionInfo<Pid>) -> Term<'a> {
+    let name = |name| Atom::from_str(env, name).unwrap_or_else(|_| atoms::undefined());
+    let transport = info.transport.map_or(atoms::none(), name);
+    terms::map(
+        env,
+        &[
+            (atoms::listener(), info.listener.0.encode(env)),
+            (atoms::phase(), name(info.phase).encode(env)),
+            (atoms::owner(), owner_term(env, info.owner)),
+            (atoms::transport(), transport.encode(env)),
+            (atoms::is_http(), info.is_http.encode(env)),
+            (atoms::inbound(), info.inbound.encode(env)),
+            (atoms::outbound(), info.outbound.encode(env)),
+            (atoms::recv_oct(), info.traffic.received.encode(env)),
+            (atoms::recv_cnt(), info.traffic.reads.encode(env)),
+            (atoms::send_oct(), info.traffic.sent.encode(env)),
+            (atoms::send_cnt(), info.traffic.writes.encode(env)),
+        ],
+    )
 }
 
 /// Has the connection's reactor panic.

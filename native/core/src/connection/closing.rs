@@ -2,18 +2,20 @@
 
 use super::*;
 use crate::options::Opt;
+use crate::xmpp::XmppEvent;
 
 impl<H: Host> Connection<H> {
     /// The owner is done: what is queued is sent, then the connection closes.
     pub(crate) fn close(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let is_unread = !self.inbound.is_empty()
-            || self.requests.as_ref().is_some_and(|requests| requests.remaining() > 0)
+            || self.requests().is_some_and(|requests| requests.remaining() > 0)
             || self.flags.readable;
         self.begin_close(cx, is_unread)
     }
 
     /// `lingers`: closing with unread input would reset the connection and destroy what was sent last.
     pub(super) fn begin_close(&mut self, cx: &mut Cx<'_, H>, lingers: bool) -> Fate {
+        self.end_stream();
         self.detach(cx);
         self.inbound = BytesMut::new();
         self.phase = Phase::Draining { lingers };
@@ -45,7 +47,9 @@ impl<H: Host> Connection<H> {
 
     /// Closes at once, whoever has it. The owner in active mode is told.
     pub(crate) fn abort(&mut self, cx: &mut Cx<'_, H>) -> Fate {
-        if let Some(attached) = &self.attached
+        if let (Some(to), Some(_)) = (self.owner(), self.link()) {
+            cx.sink.emit(Event::Xmpp { to, event: XmppEvent::Closed });
+        } else if let Some(attached) = &self.attached
             && attached.options.active != Active::Off
         {
             cx.sink.emit(Event::Closed { to: attached.owner, conn: cx.conn, error: None });
@@ -74,7 +78,7 @@ impl<H: Host> Connection<H> {
     }
 
     fn is_skipping(&self) -> bool {
-        self.requests.as_ref().is_some_and(Requests::is_skipping)
+        self.requests().is_some_and(Requests::is_skipping)
     }
 
     /// A descriptor with a linger time would hold up the thread that closes it.
@@ -89,6 +93,7 @@ impl<H: Host> Connection<H> {
     pub(crate) fn timed_out(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         self.deadline = 0;
         match self.phase {
+            Phase::Waiting(_) if self.link().is_some() => self.header_timed_out(cx),
             Phase::Waiting(Stage::Head) => self.refuse(cx, RequestError::HeadTimeout),
             // The request of a body that is being discarded has had its answer.
             Phase::Waiting(Stage::Body) if self.is_skipping() => self.begin_close(cx, true),
@@ -97,7 +102,7 @@ impl<H: Host> Connection<H> {
                 cx.system.notices().start_timeout(cx.sink, self.listener.id);
                 Fate::Gone
             }
-            Phase::Running => Fate::Keep,
+            Phase::Running => self.stream_timed_out(cx),
             // A slow client may be silent because it is still receiving.
             Phase::Waiting(Stage::New | Stage::Idle) => self.begin_close(cx, false),
             _ => Fate::Gone,

@@ -77,7 +77,7 @@ impl<H: Host> Connection<H> {
         while self.options().active != Active::Off {
             match self.find_raw(0) {
                 Found::Bytes(_) | Found::Packet => self.send_packet(cx),
-                Found::End { .. } | Found::Refused(_) => return self.send_end(cx),
+                Found::End { .. } | Found::Refused(_) | Found::Service => return self.send_end(cx),
                 Found::Wrong(_) => {
                     self.fail(rustix::io::Errno::MSGSIZE);
                     self.inbound.clear();

@@ -1,6 +1,6 @@
 //! Reading by a caller: `recv`, and waiting for it.
 
-use super::{Connection, Cx, Fate, Phase, PollOutcome, ReadOutcome, Reader, Received};
+use super::{Connection, Cx, Engine, Fate, Phase, PollOutcome, ReadOutcome, Reader, Received};
 use crate::Error;
 use crate::host::{Event, Host};
 use crate::options::{Active, Delivery, MAX_PACKET};
@@ -29,7 +29,7 @@ impl<H: Host> Connection<H> {
         if let Err(error) = self.may_read(cx, wants) {
             return (Err(error), Fate::Keep);
         }
-        let found = if self.requests.is_some() { self.find_request(wants) } else { self.find_raw(wants) };
+        let found = if self.requests().is_some() { self.find_request(wants) } else { self.find_raw(wants) };
         match found {
             Found::Bytes(n) => {
                 let delivery = self.options().delivery();
@@ -55,6 +55,7 @@ impl<H: Host> Connection<H> {
                 (Err(error), if closes { self.close(cx) } else { Fate::Keep })
             }
             Found::Refused(error) => (Err(Error::Closed), self.refuse(cx, error)),
+            Found::Service => (Err(Error::Closed), self.take_back(cx)),
             Found::Wrong(error) => (Err(error), Fate::Keep),
         }
     }
@@ -70,7 +71,7 @@ impl<H: Host> Connection<H> {
     ) -> (Result<PollOutcome<R>, Error>, Fate) {
         self.claim(cx, process);
         if self.flags.prompt && self.phase == Phase::Running && self.wants_input() {
-            self.read_source(buf);
+            self.read_source(buf, cx.system.now());
         }
         let (out, fate) = self.read(cx, process, wants, None::<fn() -> H::Waiter>, take);
         let out = out.map(|out| match out {
@@ -85,7 +86,7 @@ impl<H: Host> Connection<H> {
         let Some(attached) = self.attached.as_mut().filter(|_| self.phase == Phase::Running) else {
             return Err(Error::Closed);
         };
-        if attached.options.active != Active::Off {
+        if attached.options.active != Active::Off || matches!(self.engine, Engine::Xmpp(_)) {
             return Err(Error::Invalid);
         }
         if wants > MAX_PACKET {
@@ -104,7 +105,7 @@ impl<H: Host> Connection<H> {
     /// In request mode: bytes of the current request, or the next one.
     fn find_request(&mut self, wants: usize) -> Found {
         let zero_ends_request = self.listener.config.zero_ends_request;
-        let Some(requests) = &mut self.requests else { return Found::End { closes: false } };
+        let Some(requests) = self.requests_mut() else { return Found::End { closes: false } };
         let is_in_body = requests.remaining() > 0 && requests.head_remaining() == 0;
         let is_done = requests.remaining() == 0 || (is_in_body && wants == 0 && zero_ends_request);
         if !is_done {
@@ -112,6 +113,7 @@ impl<H: Host> Connection<H> {
         }
         requests.next_request();
         match self.advance() {
+            Some(Progress::Ready) if self.service().is_some() => Found::Service,
             Some(Progress::Ready) => self.find_in_request(wants),
             Some(Progress::Refused(error)) => Found::Refused(error),
             Some(_) if self.flags.ended => Found::End { closes: true },
@@ -124,7 +126,7 @@ impl<H: Host> Connection<H> {
     }
 
     fn find_in_request(&mut self, wants: usize) -> Found {
-        let Some(requests) = &self.requests else { return Found::End { closes: false } };
+        let Some(requests) = self.requests() else { return Found::End { closes: false } };
         let available = requests.available(self.inbound.len());
         match (wants, requests.head_remaining()) {
             // A head is delivered by itself: who takes a body with it may take it for a next request.
@@ -138,7 +140,7 @@ impl<H: Host> Connection<H> {
 
     fn consume(&mut self, n: usize) {
         self.inbound.advance(n);
-        if let Some(requests) = &mut self.requests {
+        if let Some(requests) = self.requests_mut() {
             requests.consumed(n);
         }
         self.release_inbound();
@@ -156,6 +158,7 @@ impl<H: Host> Connection<H> {
         let (at_boundary, wants) = (reader.at_boundary, reader.wants.max(1));
         let has_come = if at_boundary {
             match self.advance() {
+                Some(Progress::Ready) if self.service().is_some() => return self.take_back(cx),
                 Some(Progress::Ready) | None => true,
                 Some(Progress::Refused(error)) => return self.refuse(cx, error),
                 Some(Progress::Body { send_continue: true }) => {
@@ -165,7 +168,7 @@ impl<H: Host> Connection<H> {
                 Some(_) => false,
             }
         } else {
-            self.requests.as_ref().is_none_or(|requests| requests.available(self.inbound.len()) >= wants)
+            self.requests().is_none_or(|requests| requests.available(self.inbound.len()) >= wants)
         };
         if has_come || self.flags.ended {
             self.wake_reader(cx);
@@ -191,7 +194,7 @@ impl<H: Host> Connection<H> {
 
     /// Puts bytes back before those that were not read.
     pub(crate) fn unread(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        if self.phase != Phase::Running || self.requests.is_some() {
+        if self.phase != Phase::Running || self.requests().is_some() {
             return Err(Error::Closed);
         }
         let rest = std::mem::take(&mut self.inbound);
@@ -214,5 +217,7 @@ pub(super) enum Found {
         closes: bool,
     },
     Refused(RequestError),
+    /// A request that is not for a handler.
+    Service,
     Wrong(Error),
 }

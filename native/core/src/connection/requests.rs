@@ -5,6 +5,7 @@ use super::*;
 impl<H: Host> Connection<H> {
     pub(super) fn settle_waiting(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let stage = match self.advance() {
+            Some(Progress::Ready) if self.service().is_some() => return self.serve_request(cx),
             Some(Progress::Ready) => return self.start(cx),
             Some(Progress::Refused(error)) => return self.refuse(cx, error),
             None => return Fate::Gone,
@@ -33,7 +34,8 @@ impl<H: Host> Connection<H> {
 
     /// Where the sequence of requests stands. None outside of request mode.
     pub(super) fn advance(&mut self) -> Option<Progress> {
-        let progress = self.requests.as_mut()?.advance(&mut self.inbound, &self.listener.config.limits);
+        let Engine::Http(requests) = &mut self.engine else { return None };
+        let progress = requests.advance(&mut self.inbound, &self.listener.config.limits);
         self.release_inbound();
         Some(progress)
     }
@@ -47,7 +49,7 @@ impl<H: Host> Connection<H> {
     /// A handler at a request boundary waited in vain: the connection goes on without it. False when there
     /// is something for it after all.
     pub(crate) fn park(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Result<(bool, Fate), Error> {
-        let (Some(attached), Some(requests)) = (&self.attached, &self.requests) else {
+        let (Some(attached), Some(requests)) = (&self.attached, self.requests()) else {
             return Err(Error::Closed);
         };
         let is_for_another = attached.reader.as_ref().is_some_and(|reader| reader.process != process);
@@ -59,15 +61,17 @@ impl<H: Host> Connection<H> {
         }
         // The wake-up of its own wait would come late.
         self.cancel_wait(process);
+        Ok((true, self.take_back(cx)))
+    }
+
+    /// The connection goes on without a handler.
+    pub(super) fn take_back(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         self.detach(cx);
         self.phase = Phase::Waiting(Stage::New);
-        // Reading may have stopped at the handler's watermark.
-        Ok((
-            true,
-            match self.settle(cx) {
-                Fate::Keep => self.look_if_room(),
-                fate => fate,
-            },
-        ))
+        match self.settle(cx) {
+            // Reading may have stopped at the handler's watermark.
+            Fate::Keep => self.look_if_room(),
+            fate => fate,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Options, the owner, and monitors of one connection.
 
-use super::{Connection, Cx, Fate, Phase};
+use super::{Connection, Cx, Engine, Fate, Phase};
 use crate::Error;
 use crate::host::{Event, Host};
 use crate::options::{Active, Opt, SocketOptions};
@@ -20,6 +20,10 @@ impl<H: Host> Connection<H> {
             return Err(Error::Closed);
         };
         let options = &mut attached.options;
+        let is_framing = matches!(option, Opt::Active(_) | Opt::ActiveAdd(_) | Opt::Packets(_));
+        if is_framing && matches!(self.engine, Engine::Xmpp(_)) {
+            return Err(Error::Invalid);
+        }
         match option {
             Opt::Active(active) => return Ok(self.set_active(cx, active)),
             Opt::ActiveAdd(n) => return self.add_active(cx, n),
@@ -27,7 +31,7 @@ impl<H: Host> Connection<H> {
                 options.packets = packets;
                 attached.in_headers = false;
                 if packets.mode != Mode::Raw {
-                    self.requests = None;
+                    self.engine = Engine::Raw;
                 }
             }
             Opt::PacketSize(size) => options.limits.packet_size = size,
@@ -60,7 +64,7 @@ impl<H: Host> Connection<H> {
         if active == Active::Off {
             return Fate::Keep;
         }
-        self.requests = None;
+        self.engine = Engine::Raw;
         match self.settle_raw(cx) {
             Fate::Keep => self.look_if_room(),
             fate => fate,

@@ -44,7 +44,7 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    fn add_writer(&mut self, process: H::Process, waiter: H::Waiter) {
+    pub(super) fn add_writer(&mut self, process: H::Process, waiter: H::Waiter) {
         if let Some(attached) = &mut self.attached {
             attached.writers.push((process, waiter));
         }

@@ -7,7 +7,7 @@
 use megaphone_core::packet::Packet;
 use megaphone_core::{
     Config, Conn, ConnectionInfo, Errno, Error, Event, Host, ListenerConfig, ListenerId, Mode, Notice, Opt,
-    ReadOutcome, Received, Sink, System, WriteOutcome,
+    ReadOutcome, Received, Sink, System, WriteOutcome, XmppEvent, XmppId, stream,
 };
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -28,6 +28,11 @@ pub(crate) struct Pid(u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     Start { listener: ListenerId, conn: Conn },
+    StartXmpp { listener: ListenerId, id: XmppId },
+    Stream(stream::Event),
+    StreamError(stream::StreamError),
+    Undelivered(Vec<Box<[u8]>>),
+    Gone,
     Data { conn: Conn, bytes: Vec<u8> },
     Packet { conn: Conn, packet: String },
     Passive { conn: Conn },
@@ -101,6 +106,16 @@ impl Sink<TestHost> for TestSink {
             // One who gave up waiting is no loss.
             Event::Wake(waiter) => drop(waiter.0.send(())),
             Event::Start { to, listener, conn } => self.0.send(to, Message::Start { listener, conn }),
+            Event::StartXmpp { to, listener, id } => self.0.send(to, Message::StartXmpp { listener, id }),
+            Event::Xmpp { to, event } => self.0.send(
+                to,
+                match event {
+                    XmppEvent::Stream(event) => Message::Stream(event.clone()),
+                    XmppEvent::Error(error) => Message::StreamError(error),
+                    XmppEvent::Undelivered(elements) => Message::Undelivered(elements.to_vec()),
+                    XmppEvent::Closed => Message::Gone,
+                },
+            ),
             Event::Data { to, conn, packet: Packet::Line(bytes), .. } => {
                 self.0.send(to, Message::Data { conn, bytes: bytes.to_vec() });
             }

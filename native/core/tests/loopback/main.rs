@@ -10,7 +10,10 @@ mod closing;
 mod reading;
 mod refusals;
 mod requests;
+mod streams;
+mod websockets;
 mod writing;
+mod xmpp_client;
 
 #[cfg(feature = "fault-injection")]
 mod panics;

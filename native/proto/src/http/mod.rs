@@ -9,10 +9,12 @@ use bytes::{Buf, BytesMut};
 
 mod chunked;
 mod error;
+mod fields;
 mod head;
 mod rewrite;
 
 pub use error::RequestError;
+pub use fields::{RequestHead, target};
 
 /// What to write when [`Progress::Body`] asks for it.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

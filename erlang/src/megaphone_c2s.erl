@@ -1,0 +1,142 @@
+%% A listener module of ejabberd: the same as ejabberd_c2s, but the streams are framed by the native library, and an
+%% idle session is one hibernating process.
+%%
+%% A c2s starts when a valid stream header is there. Connections with TLS or compression are served by ejabberd_c2s on
+%% Megaphone's sockets.
+-module(megaphone_c2s).
+-behaviour(ejabberd_listener).
+
+-export([start/3, start_link/3, accept/1, tcp_init/2, listen_options/0, listen_opt_type/1]).
+%% Called by starters.
+-export([start_session/2, start_stock/2]).
+%% For the other transports.
+-export([start_c2s/3, hibernate_after/1]).
+
+%% ejabberd's.
+-include("logger.hrl").
+
+%% ejabberd's default, which it doesn't pass on.
+-define(SEND_TIMEOUT, 15000).
+
+%% How long a session is idle before it hibernates, in milliseconds.
+-define(HIBERNATE_AFTER, 10000).
+
+%% --- for ejabberd's own accept loop, which runs where tcp_init/2 has left the socket to it
+
+-spec start(gen_tcp, gen_tcp:socket(), [proplists:property()]) -> {ok, pid()} | {error, term()} | ignore.
+start(SockMod, Socket, Options) -> ejabberd_c2s:start(SockMod, Socket, Options).
+
+-spec start_link(gen_tcp, gen_tcp:socket(), [proplists:property()]) -> {ok, pid()} | {error, term()} | ignore.
+start_link(SockMod, Socket, Options) -> ejabberd_c2s:start_link(SockMod, Socket, Options).
+
+-spec accept(pid()) -> term().
+accept(Pid) -> ejabberd_c2s:accept(Pid).
+
+%% --- options
+
+%% Those of ejabberd_c2s, and hibernate_after: see the README for what it means and costs.
+-spec listen_options() -> [{atom(), term()} | atom()].
+listen_options() ->
+    ok = megaphone_ejabberd_listener:start_megaphone(),
+    [{hibernate_after, ?HIBERNATE_AFTER} | ejabberd_c2s:listen_options()].
+
+-spec listen_opt_type(atom()) -> econf:validator().
+listen_opt_type(hibernate_after) -> econf:timeout(millisecond, infinity);
+listen_opt_type(Name) -> ejabberd_c2s:listen_opt_type(Name).
+
+%% In milliseconds. ejabberd doesn't pass defaults on.
+-spec hibernate_after([proplists:property()]) -> timeout().
+hibernate_after(Options) -> proplists:get_value(hibernate_after, Options, ?HIBERNATE_AFTER).
+
+%% --- the listener
+
+%% Doesn't return but for a listener with an option that only ejabberd's own accept loop knows; that one is served by
+%% ejabberd_c2s on sockets of OTP's.
+-spec tcp_init(gen_tcp:socket(), [proplists:property()]) -> [proplists:property()].
+tcp_init(ListenSocket, Options) ->
+    case {megaphone_ejabberd_listener:unknown_options(Options), stream_options(Options)} of
+        {[], []} ->
+            Handlers = #{xmpp_handler => {start, ?MODULE, start_session, [Options]}},
+            NifOptions = #{mode => xmpp, max_stanza => megaphone_ejabberd:max_stanza(Options)},
+            megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, NifOptions);
+        {[], Stream} ->
+            warn(Stream, ListenSocket),
+            Handlers = #{handler => {start, ?MODULE, start_stock, [stock_options(Options)]}},
+            megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, raw_options(Options));
+        {Unknown, _} ->
+            warn(Unknown, ListenSocket),
+            stock_options(Options)
+    end.
+
+%% Options that turn the stream into one that the library can't read.
+stream_options(Options) ->
+    [Name || Name <- [tls, starttls, starttls_required, tls_verify, zlib], proplists:get_bool(Name, Options)].
+
+warn(Names, ListenSocket) ->
+    ?WARNING_MSG("megaphone_c2s does not know ~p yet: connections at ~ts are served by ejabberd_c2s, with its memory",
+                 [Names, megaphone_ejabberd_listener:address(ListenSocket)]).
+
+stock_options(Options) -> proplists:delete(hibernate_after, Options).
+
+raw_options(Options) ->
+    #{mode => raw,
+      delivery => binary,
+      send_timeout => proplists:get_value(send_timeout, Options, ?SEND_TIMEOUT),
+      send_timeout_close => true}.
+
+%% --- sessions
+
+%% Starts the c2s of a connection with a valid stream header.
+-spec start_session(megaphone_xmpp_socket:socket(), [proplists:property()]) -> {ok, pid()} | ignore | {error, term()}.
+start_session(Socket, Options) ->
+    case megaphone_nif:xmpp_facts(Socket) of
+        {ok, #{peer := Peer, local := Local}} ->
+            log_accepted(start_c2s(Socket, stock_options(Options), hibernate_after(Options)), Peer, Local);
+        {error, closed} ->
+            ignore  % the client has left
+    end.
+
+%% Starts a c2s on a native XMPP socket and gives the session to it, with the events that wait. Options are those of
+%% ejabberd_c2s:start/3.
+-spec start_c2s(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) ->
+    {ok, pid()} | ignore | {error, term()}.
+start_c2s(Socket, Options, HibernateAfter) ->
+    case megaphone_c2s_loop:start(Socket, Options, HibernateAfter) of
+        {ok, Pid} ->
+            %% Before the first event, which it would take for an intruder.
+            ok = ejabberd_c2s:accept(Pid),
+            started(megaphone_nif:xmpp_started(Socket, Pid), Pid);
+        NotStarted ->
+            NotStarted
+    end.
+
+started(ok, Pid) ->
+    {ok, Pid};
+started({error, closed}, Pid) ->
+    ok = ejabberd_c2s:stop_async(Pid),
+    ignore.
+
+%% Starts a stock c2s on a Megaphone socket.
+-spec start_stock(megaphone:socket(), [proplists:property()]) -> {ok, pid()} | {error, term()} | ignore.
+start_stock({'$inet', megaphone_socket, Conn} = Socket, Options) ->
+    case ejabberd_c2s:start(gen_tcp, Socket, Options) of
+        {ok, Pid} ->
+            %% The owner before it is active. Closed: it finds out itself.
+            _ = megaphone_nif:handler_started(Conn, Pid),
+            ok = ejabberd_c2s:accept(Pid),
+            case {inet:peername(Socket), inet:sockname(Socket)} of
+                {{ok, Peer}, {ok, Local}} -> log_accepted({ok, Pid}, Peer, Local);
+                _ -> {ok, Pid}
+            end;
+        NotStarted ->
+            NotStarted
+    end.
+
+%% As ejabberd_listener does.
+log_accepted({ok, Pid}, Peer, Local) ->
+    ?INFO_MSG("(~p) Accepted connection ~ts -> ~ts",
+              [Pid, ejabberd_config:may_hide_data(megaphone_ejabberd_listener:endpoint(Peer)),
+               megaphone_ejabberd_listener:endpoint(Local)]),
+    {ok, Pid};
+log_accepted(NotStarted, _Peer, _Local) ->
+    NotStarted.

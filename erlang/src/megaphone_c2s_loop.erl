@@ -1,0 +1,169 @@
+%% The process of a native XMPP session: an unmodified ejabberd_c2s on xmpp_stream_in, under a loop that hibernates.
+%%
+%% Stock runs xmpp_stream_in under p1_server, whose messages are gen_server's: everything that talks to a c2s works here
+%% too, and the state (sys:get_state/1) is the same map. What this loop adds is kept in the process dictionary.
+%%
+%% It does three things that p1_server or a transport process do on stock:
+%% - it tells the library how many events have been dealt with, so that more are delivered;
+%% - it has what was sent written, once for all that was in the mailbox;
+%% - it ends a session whose mailbox is longer than max_fsm_queue.
+-module(megaphone_c2s_loop).
+-behaviour(gen_server).
+
+-export([start/3]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
+
+%% ejabberd's and its libraries'. Their xmpp.hrl wants a directory fast_xml, which Debian calls by another name.
+-include("logger.hrl").
+-include("ns.hrl").
+-include("jid.hrl").
+-include("xmpp_codec.hrl").
+
+%% Keys of the process dictionary.
+-define(SESSION, '$megaphone_session').    % {Socket, MaxQueue}
+-define(CONSUMED, '$megaphone_consumed').  % events not acknowledged yet; absent: none
+-define(FLUSH, '$megaphone_flush').        % also a message: true while it is in the mailbox
+
+-type state() :: xmpp_stream_in:state().
+-type next_state() :: {noreply, state(), timeout()} | {stop, term(), state()}.
+
+%% Starts a session that waits for its accept cast. Options are those of ejabberd_c2s:start/3. The process is linked to
+%% nothing; it hibernates when it had no message for HibernateAfter milliseconds and its client is logged in.
+-spec start(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) ->
+    {ok, pid()} | {error, term()} | ignore.
+start(Socket, Options, HibernateAfter) ->
+    gen_server:start(?MODULE, {Socket, Options}, [{hibernate_after, HibernateAfter}]).
+
+-spec init({megaphone_xmpp_socket:socket(), [proplists:property()]}) -> {ok, state(), timeout()}.
+init({Socket, Options}) ->
+    MaxQueue = proplists:get_value(max_queue, ejabberd_config:fsm_limit_opts(Options), infinity),
+    _ = put(?SESSION, {Socket, MaxQueue}),
+    xmpp_stream_in:init([ejabberd_c2s, {megaphone_xmpp_socket, Socket}, Options]).
+
+-spec handle_call(term(), {pid(), term()}, state()) -> next_state().
+handle_call(Call, From, State) -> next(xmpp_stream_in:handle_call(Call, From, State)).
+
+-spec handle_cast(term(), state()) -> next_state().
+handle_cast(Cast, State) -> next(xmpp_stream_in:handle_cast(Cast, State)).
+
+-spec handle_info(term(), state()) -> next_state().
+handle_info(?FLUSH, State) ->
+    _ = erase(?FLUSH),
+    ok = flush(),
+    continue(State);
+handle_info({'$megaphone_stream_error', Condition, Text}, State) ->
+    next(continue(send_stream_error(State, Condition, Text)));
+handle_info({'$megaphone_undelivered', Elements}, State) ->
+    next(undelivered(Elements, State));
+%% Also what xmpp_stream_in tells itself when it couldn't send; no event that waits to be acknowledged.
+handle_info({'$gen_event', closed} = Event, State) ->
+    next(xmpp_stream_in:handle_info(Event, State));
+handle_info({'$gen_event', _} = Event, State) ->
+    Next = xmpp_stream_in:handle_info(Event, State),
+    _ = put(?CONSUMED, unacknowledged() + 1),
+    next(Next);
+handle_info(Info, State) ->
+    next(xmpp_stream_in:handle_info(Info, State)).
+
+-spec terminate(term(), state()) -> term().
+terminate(Reason, State) ->
+    %% ejabberd waits a while for late messages before it closes. What the client is to read comes before that.
+    ok = flush(),
+    xmpp_stream_in:terminate(Reason, State).
+
+-spec code_change(term(), state(), term()) -> {ok, state()} | {error, term()}.
+code_change(OldVsn, State, Extra) -> xmpp_stream_in:code_change(OldVsn, State, Extra).
+
+%% --- between two messages
+
+%% Looks at the mailbox as p1_server does before each message.
+next({noreply, State, _Timeout} = Next) ->
+    {message_queue_len, Length} = process_info(self(), message_queue_len),
+    case get(?SESSION) of
+        {_, MaxQueue} when Length > MaxQueue ->  % no integer is greater than the atom infinity
+            {stop, {process_limit, {max_queue, Length}}, State};
+        _ ->
+            ok = flush_after(Length),
+            Next
+    end;
+next({stop, _Reason, _State} = Stop) ->
+    Stop.
+
+%% With messages in the mailbox, one more is put behind them: what they send shares a write.
+flush_after(0) ->
+    flush();
+flush_after(_Length) ->
+    case put(?FLUSH, true) of
+        undefined -> self() ! ?FLUSH, ok;
+        true -> ok
+    end.
+
+flush() ->
+    {Socket, _} = get(?SESSION),
+    Consumed = unacknowledged(),
+    _ = erase(?CONSUMED),
+    %% closed: the event that says so has come or is on its way, or a resumed session waits for its next connection.
+    _ = megaphone_nif:xmpp_flush(Socket, Consumed),
+    ok.
+
+unacknowledged() ->
+    case get(?CONSUMED) of
+        undefined -> 0;
+        Consumed -> Consumed
+    end.
+
+%% The time-out that runs goes on, as in xmpp_stream_in: the state has its length and its start.
+continue(#{stream_timeout := infinity} = State) ->
+    {noreply, State, infinity};
+continue(#{stream_timeout := {Timeout, Start}} = State) ->
+    {noreply, State, max(0, Timeout + Start - erlang:monotonic_time(millisecond))}.
+
+%% --- errors that xmpp_stream_in doesn't know
+
+%% Does for any condition what xmpp_stream_in does for those of {xmlstreamerror, _} (RFC 6120, 4.9.1.2: an error
+%% before the header still needs a header).
+send_stream_error(#{stream_state := disconnected} = State, _Condition, _Text) ->
+    State;
+send_stream_error(#{lang := Lang} = State, Condition, Text) ->
+    Error = #stream_error{reason = Condition, text = xmpp:mk_text(Text, Lang)},
+    xmpp_stream_in:send(send_header(State), Error).
+
+send_header(#{stream_header_sent := false, socket := Socket, stream_id := Id, stream_version := Version,
+              lang := Lang, xmlns := Namespace} = State) ->
+    Header = #stream_start{id = Id, version = Version, lang = Lang, xmlns = Namespace, stream_xmlns = ?NS_STREAM},
+    case xmpp_socket:send_header(Socket, xmpp:encode(Header)) of
+        ok -> State#{stream_header_sent => true};
+        {error, _} -> State  % sending the error will fail as well, and that ends the session
+    end;
+send_header(State) ->
+    State.
+
+%% --- what a BOSH client never got
+
+%% Routes the messages among the elements again, after the session has been marked as disconnected: until then they
+%% would come back here and be lost. With stream management they are in its queue, which is dealt with there.
+undelivered(Elements, State) ->
+    Next = xmpp_stream_in:handle_info({'$gen_event', closed}, State),
+    case State of
+        #{mgmt_state := active} -> ok;
+        #{} -> lists:foreach(fun route_again/1, Elements)
+    end,
+    Next.
+
+route_again(Bytes) ->
+    case fxml_stream:parse_element(Bytes) of
+        {error, Reason} -> ?ERROR_MSG("Lost an element for a BOSH client that left (~tp): ~ts", [Reason, Bytes]);
+        Element -> route_element(Element)
+    end.
+
+route_element(Element) ->
+    try xmpp:decode(Element, ?NS_CLIENT, ejabberd_config:codec_options()) of
+        Packet ->
+            case xmpp:is_stanza(Packet) andalso {xmpp:get_from(Packet), xmpp:get_to(Packet)} of
+                {#jid{}, #jid{}} -> ejabberd_router:route(Packet);
+                _ -> ok  % the server's own
+            end
+    catch
+        _:{xmpp_codec, Why} ->
+            ?DEBUG("An element that a BOSH client didn't get cannot be routed again: ~ts", [xmpp:format_error(Why)])
+    end.

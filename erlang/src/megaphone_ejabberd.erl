@@ -1,0 +1,112 @@
+%% What native XMPP sessions take from ejabberd's configuration, and what they do when ejabberd reloads or stops.
+-module(megaphone_ejabberd).
+
+-export([listener_started/0, c2s_limits/0, max_stanza/1]).
+%% Hooks of ejabberd.
+-export([configure/0, configure/1, say_goodbye/0]).
+
+%% ejabberd's.
+-include("logger.hrl").
+
+%% The library's bound for one stanza, in bytes; also what it takes where ejabberd's max_stanza_size is infinity.
+-define(MAX_STANZA, 4194304).
+
+%% After gen_mod, which starts and stops modules on the same hooks.
+-define(HOOK_PRIORITY, 90).
+
+%% How long a stopping ejabberd waits for its users to be told, in milliseconds.
+-define(GOODBYE_TIMEOUT, 30000).
+
+%% To be called by a listener before it accepts.
+-spec listener_started() -> ok.
+listener_started() ->
+    %% A hook that is there already is not added again.
+    ok = ejabberd_hooks:add(config_reloaded, ?MODULE, configure, ?HOOK_PRIORITY),
+    ok = ejabberd_hooks:add(host_up, ?MODULE, configure, ?HOOK_PRIORITY),
+    ok = ejabberd_hooks:add(host_down, ?MODULE, configure, ?HOOK_PRIORITY),
+    ok = ejabberd_hooks:add(ejabberd_stopping, ?MODULE, say_goodbye, ?HOOK_PRIORITY),
+    configure().
+
+%% host_up and host_down.
+-spec configure(Host :: binary()) -> ok.
+configure(_Host) -> configure().
+
+%% Tells the library what ejabberd is configured to.
+-spec configure() -> ok.
+configure() ->
+    BoshHosts = [{Host, bosh_options(Host)} || Host <- ejabberd_option:hosts(), is_native_bosh(Host)],
+    megaphone_nif:xmpp_configure(#{
+        from => ejabberd_config:get_myname(),
+        lang => ejabberd_option:language(),
+        header_timeout => ejabberd_option:negotiation_timeout(),
+        max_stanza => max_stanza(c2s_limits()),
+        ping_interval => ejabberd_option:websocket_ping_interval(),
+        websocket_timeout => ejabberd_option:websocket_timeout(),
+        origins => [string:lowercase(Origin) || Origin <- ejabberd_option:websocket_origin()],
+        bosh_hosts => maps:from_list(BoshHosts)
+    }).
+
+%% A session with prebind begins logged in, as somebody: stock mod_bosh makes those.
+is_native_bosh(Host) ->
+    gen_mod:is_loaded(Host, mod_bosh) andalso not mod_bosh_opt:prebind(Host).
+
+%% What mod_bosh's other options mean to a native session: json has no effect on stock either, and a body that is JSON
+%% goes to stock mod_bosh; queue_type file has no effect, what waits for a client is in memory, and bounded; ram_db_type
+%% and the cache are for finding sessions of other nodes, and a session here is found by its own node's library alone.
+bosh_options(Host) ->
+    #{max_inactivity => mod_bosh_opt:max_inactivity(Host),
+      max_pause => mod_bosh_opt:max_pause(Host),
+      max_concat => mod_bosh_opt:max_concat(Host)}.
+
+%% What sessions over WebSocket and BOSH share with those over TCP: the limits of the first c2s listener. ejabberd's own
+%% function for it knows listeners by the module ejabberd_c2s alone.
+-spec c2s_limits() -> [{access | shaper | max_stanza_size, term()}].
+c2s_limits() ->
+    case [Options || {_, Module, Options} <- ejabberd_option:listen(),
+                     Module =:= ejabberd_c2s orelse Module =:= megaphone_c2s] of
+        [Options | _] -> maps:to_list(maps:with([access, shaper, max_stanza_size], Options));
+        [] -> []
+    end.
+
+%% The bound for one stanza that the options of a c2s ask for, in bytes.
+-spec max_stanza([proplists:property()]) -> pos_integer().
+max_stanza(Options) ->
+    %% infinity is an atom, and so greater than any number.
+    min(proplists:get_value(max_stanza_size, Options, infinity), ?MAX_STANZA).
+
+%% ejabberd_stopping. ejabberd_sm will tell the sessions that the server stops, but doesn't wait for them to tell their
+%% clients; on stock, those under ejabberd_c2s_sup that didn't get to it are killed. Here everybody is told before
+%% anything is stopped. Who comes back meanwhile is not accepted.
+-spec say_goodbye() -> ok.
+say_goodbye() ->
+    Listeners = [Listener || #{id := Listener, xmpp_handler := _} <- megaphone_listener:all()],
+    lists:foreach(fun megaphone_listener:close/1, Listeners),
+    %% A process of its own, which has no other messages to tell from those that it counts.
+    {Pid, Monitor} = spawn_monitor(fun dismiss_sessions/0),
+    receive
+        {'DOWN', Monitor, process, Pid, normal} -> ok;
+        {'DOWN', Monitor, process, Pid, Reason} -> ?ERROR_MSG("Cannot tell users that the server stops: ~tp", [Reason])
+    end.
+
+dismiss_sessions() ->
+    Goodbye = case ejabberd_cluster:get_nodes() of
+        [Node] when Node =:= node() -> xmpp:serr_system_shutdown();
+        _ -> xmpp:serr_reset()  % there are other nodes to come back to
+    end,
+    Sessions = [Pid || Pid <- ejabberd_sm:get_all_pids(), node(Pid) =:= node()],
+    lists:foreach(fun(Pid) -> dismiss(Pid, Goodbye) end, Sessions),
+    await_down(length(Sessions), erlang:monotonic_time(millisecond) + ?GOODBYE_TIMEOUT).
+
+dismiss(Pid, Goodbye) ->
+    _ = monitor(process, Pid),
+    ok = ejabberd_c2s:send(Pid, Goodbye),
+    ok = ejabberd_c2s:stop_async(Pid).
+
+await_down(0, _Deadline) ->
+    ok;
+await_down(Count, Deadline) ->
+    receive
+        {'DOWN', _, process, _, _} -> await_down(Count - 1, Deadline)
+    after max(0, Deadline - erlang:monotonic_time(millisecond)) ->
+        ?WARNING_MSG("~w sessions did not end in ~w seconds", [Count, ?GOODBYE_TIMEOUT div 1000])
+    end.

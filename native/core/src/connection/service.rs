@@ -1,0 +1,83 @@
+//! Requests that need no handler: upgrades to WebSocket.
+
+use super::*;
+use crate::xmpp::{RequestFacts, Route, Service};
+use megaphone_proto::http::{self, RequestHead};
+use megaphone_proto::ws::{self, Refusal};
+
+impl<H: Host> Connection<H> {
+    /// What answers the request at the front of the input, when it is not a handler. Cheap for those of handlers: looks at
+    /// nothing but the path.
+    pub(super) fn service(&self) -> Option<Service> {
+        let requests = self.requests()?;
+        if self.listener.config.routes.is_empty() {
+            return None;
+        }
+        let head = self.inbound.get(..requests.head_remaining())?;
+        let target = http::target(head);
+        let path = target.split(|byte| *byte == b'?').next()?;
+        let routes = self.listener.config.routes.iter();
+        let route: &Route = routes.into_iter().find(|route| *route.path == *path)?;
+        let parsed = RequestHead::parse(head)?;
+        let is_ours = match route.service {
+            Service::WebSocket => is_upgrade(&parsed) && requests.remaining() == head.len() as u64,
+            Service::Bosh => false,
+        };
+        is_ours.then_some(route.service)
+    }
+
+    /// Answers the request for which there is a service.
+    pub(super) fn serve_request(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        let length = self.requests().map_or(0, Requests::head_remaining);
+        let head = self.inbound.split_to(length);
+        match RequestHead::parse(&head) {
+            Some(head) => self.upgrade(cx, &head),
+            // It could be parsed a moment ago.
+            None => self.begin_close(cx, true),
+        }
+    }
+
+    fn upgrade(&mut self, cx: &mut Cx<'_, H>, head: &RequestHead<'_>) -> Fate {
+        let config = cx.system.xmpp_config();
+        let origins: Vec<&str> = config.origins.iter().map(String::as_str).collect();
+        let request =
+            ws::Request { method: head.method, is_http_1_1: head.is_http_1_1, headers: &head.fields };
+        let policy = ws::Policy { origins: &origins, subprotocol: Some("xmpp") };
+        let mut out = Vec::new();
+        match ws::accept(&request, &policy) {
+            Ok(accepted) => accepted.write_response(&mut out),
+            Err(refusal) => {
+                self.write_own(&refusal_response(refusal));
+                return self.begin_close(cx, true);
+            }
+        }
+        self.write_own(&out);
+        self.engine = Engine::Xmpp(Box::new(Link::websocket(facts(head))));
+        self.phase = Phase::Waiting(Stage::New);
+        self.release_inbound();
+        self.settle(cx)
+    }
+}
+
+fn is_upgrade(head: &RequestHead<'_>) -> bool {
+    head.has_word("upgrade", "websocket") && head.has_word("connection", "upgrade")
+}
+
+fn facts(head: &RequestHead<'_>) -> RequestFacts {
+    let path = head.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    RequestFacts {
+        host: head.values("host").next().unwrap_or_default().into(),
+        path: path.into(),
+        forwarded_for: head.values("x-forwarded-for").collect::<Vec<_>>().join(&b", "[..]).into(),
+    }
+}
+
+fn refusal_response(refusal: Refusal) -> Vec<u8> {
+    let (reason, more) = match refusal {
+        Refusal::Origin => ("Forbidden", ""),
+        Refusal::Version | Refusal::NoUpgrade => ("Upgrade Required", "Sec-WebSocket-Version: 13\r\n"),
+        Refusal::BadRequest | Refusal::Key => ("Bad Request", ""),
+    };
+    let status = refusal.status();
+    format!("HTTP/1.1 {status} {reason}\r\n{more}Connection: close\r\nContent-Length: 0\r\n\r\n").into_bytes()
+}
