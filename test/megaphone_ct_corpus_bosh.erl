@@ -7,9 +7,10 @@
 %%          | {post, Attrs} | {post, Attrs, Payload}          a request on connection a, and its answer
 %%          | {send, Connection, Attrs} | {send, Connection, Attrs, Payload} | {body, Connection, Bytes}
 %%          | {http, Connection, Method, Headers, Bytes}      sent, the answer not awaited
-%%          | {answer, Connection} | {close, Connection}
-%%   Option = {expect, Stock :: [string()], Megaphone :: [string()], Reason :: string()}: what is said in short of each
-%%            answer, where the two differ
+%%          | {answer, Connection} | {answer, Connection, Milliseconds} (for one that stock never gives)
+%%          | {close, Connection}
+%%   Option = {expect, Stock :: [string()] | any, Megaphone :: [string()], Reason :: string()}: what is said in short of
+%%            each answer, where the two differ; any where what stock says depends on which request it reads first
 %% Attrs are those of the body but its namespaces; @SID@ in them is the session. Bytes are as in megaphone_ct_corpus.
 -module(megaphone_ct_corpus_bosh).
 
@@ -66,9 +67,10 @@ step({http, Name, Method, Headers, Bytes}, #{user := User, sid := Sid} = Player)
     #{sockets := #{Name := Socket}} = Connected = connected(Name, Player),
     _ = megaphone_ct_corpus:send(Socket, Request),
     Connected;
-step({answer, Name}, #{buffers := Buffers, answers := Answers} = Player) ->
+step({answer, Name}, Player) -> step({answer, Name, ?TIMEOUT}, Player);
+step({answer, Name, Timeout}, #{buffers := Buffers, answers := Answers} = Player) ->
     #{sockets := #{Name := Socket}} = Player,
-    {Answer, Rest} = answer(Socket, maps:get(Name, Buffers)),
+    {Answer, Rest} = answer(Socket, maps:get(Name, Buffers), Timeout),
     Player#{buffers := Buffers#{Name := Rest}, answers := [Answer | Answers]};
 step(learn_sid, #{answers := [{_, _, Body} | _]} = Player) ->
     case fxml_stream:parse_element(Body) of
@@ -89,14 +91,14 @@ connected(Name, #{side := Side, port := Port, sockets := Sockets, buffers := Buf
             client := case Client of none -> {Address, LocalPort}; _ -> Client end}.
 
 %% Reads one response, with the length that it declares.
-answer(Socket, Buffer) ->
+answer(Socket, Buffer, Timeout) ->
     case binary:split(Buffer, <<"\r\n\r\n">>) of
         [Head, Rest] ->
             {ok, {http_response, _, Status, _}, Lines} = erlang:decode_packet(http_bin, <<Head/binary, "\r\n\r\n">>, []),
             Headers = headers(Lines),
             Length = binary_to_integer(proplists:get_value(<<"content-length">>, Headers, <<"0">>)),
             body(Socket, Status, Headers, Length, Rest);
-        [_] -> more(Socket, Buffer, fun(More) -> answer(Socket, More) end)
+        [_] -> more(Socket, Buffer, Timeout, fun(More) -> answer(Socket, More, Timeout) end)
     end.
 
 headers(Lines) ->
@@ -112,10 +114,10 @@ body(_Socket, Status, Headers, Length, Buffer) when byte_size(Buffer) >= Length 
     <<Body:Length/binary, Rest/binary>> = Buffer,
     {{Status, Headers, Body}, Rest};
 body(Socket, Status, Headers, Length, Buffer) ->
-    more(Socket, Buffer, fun(More) -> body(Socket, Status, Headers, Length, More) end).
+    more(Socket, Buffer, ?TIMEOUT, fun(More) -> body(Socket, Status, Headers, Length, More) end).
 
-more(Socket, Buffer, Continue) ->
-    case megaphone_ct_corpus:receive_some(Socket, ?TIMEOUT) of
+more(Socket, Buffer, Timeout, Continue) ->
+    case megaphone_ct_corpus:receive_some(Socket, Timeout) of
         closed -> {closed, Buffer};
         timeout -> {none, Buffer};
         Bytes -> Continue(<<Buffer/binary, Bytes/binary>>)
@@ -128,6 +130,7 @@ short({Status, _Headers, Body}) ->
     Words = case fxml_stream:parse_element(Body) of
         #xmlel{name = <<"body">>, attrs = Attrs, children = Children} ->
             [Value || {Key, Value} <- lists:sort(Attrs), Key =:= <<"type">> orelse Key =:= <<"condition">>]
+                ++ [<<"ack=", Value/binary>> || {<<"ack">>, Value} <- Attrs]
                 ++ [Name || #xmlel{name = Name} <- Children];
         _ -> []
     end,
@@ -141,10 +144,11 @@ comparable(Other, _User) -> Other.
 is_compared(Name) -> not lists:member(Name, [<<"content-length">>, <<"date">>, <<"server">>, <<"connection">>]).
 
 parsed(Body, User) ->
-    case fxml_stream:parse_element(megaphone_ct_corpus:neutral_bytes(Body, User)) of
+    Neutral = megaphone_ct_corpus:neutral_bytes(Body, User),
+    case fxml_stream:parse_element(Neutral) of
         #xmlel{attrs = Attrs} = Element ->
             megaphone_ct_corpus:canonical(Element#xmlel{attrs = [{Key, attribute(Key, Value)} || {Key, Value} <- Attrs]});
-        {error, _} -> Body
+        {error, _} -> Neutral
     end.
 
 attribute(Key, _Value) when Key =:= <<"sid">>; Key =:= <<"authid">> -> <<"ID">>;
@@ -155,7 +159,9 @@ attribute(_Key, Value) -> Value.
 explain({Name, _Steps, Options}, #{stock := Stock, megaphone := Megaphone}) ->
     Shorts = {maps:get(short, Stock), maps:get(short, Megaphone)},
     case lists:keyfind(expect, 1, Options) of
-        {expect, StockShort, MegaphoneShort, _Reason} when Shorts =:= {StockShort, MegaphoneShort} -> ok;
+        {expect, StockShort, MegaphoneShort, _Reason} 
+          when Shorts =:= {StockShort, MegaphoneShort};
+               StockShort =:= any, element(2, Shorts) =:= MegaphoneShort -> ok;
         {expect, _, _, _} -> {differs, {Name, {kinds, Shorts}}};
         false when Stock =:= Megaphone -> ok;
         false ->
