@@ -1,5 +1,5 @@
 %% Plays XML streams of a corpus (test/corpus/streams) on a c2s listener and says what came of them, in a form in which
-%% two listeners can be compared.
+%% two listeners can be compared. Knows the node by what its caller hands over only.
 %%
 %% A corpus is a file of Erlang terms, {Name, Play} or {Name, Play, [Option]} each:
 %%   Play   = [Step] | {raw | open | bound | echo, Bytes}
@@ -202,7 +202,8 @@ receive_some(Socket, Timeout) ->
 
 outcome(Received, User) ->
     Neutral = neutral_bytes(Received, User),
-    Streams = [parse(Stream) || Stream <- binary:split(Neutral, <<"<?xml version='1.0'?>">>, [global]), Stream =/= <<>>],
+    Parts = binary:split(Neutral, <<"<?xml version='1.0'?>">>, [global]),
+    Streams = [parse(Stream) || Stream <- Parts, Stream =/= <<>>],
     Last = case Streams of [] -> []; _ -> lists:last(Streams) end,
     #{kind => kind(Last),
       trailer => lists:member('end', Last),

@@ -94,7 +94,8 @@ connected(Name, #{side := Side, port := Port, sockets := Sockets, buffers := Buf
 answer(Socket, Buffer, Timeout) ->
     case binary:split(Buffer, <<"\r\n\r\n">>) of
         [Head, Rest] ->
-            {ok, {http_response, _, Status, _}, Lines} = erlang:decode_packet(http_bin, <<Head/binary, "\r\n\r\n">>, []),
+            {ok, {http_response, _, Status, _}, Lines} =
+                erlang:decode_packet(http_bin, <<Head/binary, "\r\n\r\n">>, []),
             Headers = headers(Lines),
             Length = binary_to_integer(proplists:get_value(<<"content-length">>, Headers, <<"0">>)),
             body(Socket, Status, Headers, Length, Rest);
@@ -147,7 +148,8 @@ parsed(Body, User) ->
     Neutral = megaphone_ct_corpus:neutral_bytes(Body, User),
     case fxml_stream:parse_element(Neutral) of
         #xmlel{attrs = Attrs} = Element ->
-            megaphone_ct_corpus:canonical(Element#xmlel{attrs = [{Key, attribute(Key, Value)} || {Key, Value} <- Attrs]});
+            WithoutIds = [{Key, attribute(Key, Value)} || {Key, Value} <- Attrs],
+            megaphone_ct_corpus:canonical(Element#xmlel{attrs = WithoutIds});
         {error, _} -> Neutral
     end.
 
