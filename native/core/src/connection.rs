@@ -6,7 +6,8 @@
 
 use crate::Error;
 use crate::clock::Tick;
-use crate::host::{Event, Host, Sink};
+use crate::effect::Effect;
+use crate::host::{Event, Host, Owned, Sink};
 use crate::id::Conn;
 use crate::link::Link;
 use crate::listener::Listener;
@@ -24,6 +25,7 @@ use rustix::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod bosh;
 mod closing;
 mod raw;
 mod read;
@@ -109,6 +111,10 @@ enum Phase {
     Starting,
     /// Somebody has it.
     Running,
+    /// Its request wants a BOSH session, which is being made.
+    Asking(bosh::Manners),
+    /// Its request waits for the session's answer.
+    Held { session: Conn, manners: bosh::Manners },
     /// For an `accept`.
     Queued,
     /// Given up by its owner: output leaves, then it closes.
@@ -124,6 +130,8 @@ enum Stage {
     Idle,
     Head,
     Body,
+    /// A request that no handler is needed for waits for its body, or for the answer before its own to leave.
+    Service,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -205,6 +213,8 @@ pub(crate) struct Cx<'a, H: Host> {
     /// The connection's name; changes when its handler is detached.
     pub(crate) conn: Conn,
     pub(crate) sink: &'a mut dyn Sink<H>,
+    /// What is to be done when the lock is released.
+    pub(crate) effects: &'a mut Vec<Effect<H>>,
 }
 
 impl<H: Host> Connection<H> {
@@ -271,7 +281,8 @@ impl<H: Host> Connection<H> {
             listener: self.listener.id,
             phase: match self.phase {
                 Phase::Waiting(Stage::New | Stage::Idle) => "parked",
-                Phase::Waiting(Stage::Head | Stage::Body) => "reading",
+                Phase::Waiting(Stage::Head | Stage::Body | Stage::Service) => "reading",
+                Phase::Asking(_) | Phase::Held { .. } => "held",
                 Phase::Starting => "starting",
                 Phase::Running => "running",
                 Phase::Queued => "queued",
@@ -323,8 +334,11 @@ impl<H: Host> Connection<H> {
             return false;
         }
         match self.phase {
+            Phase::Waiting(Stage::Service) => {
+                self.requests().is_some_and(|requests| requests.remaining() > self.inbound.len() as u64)
+            }
             Phase::Waiting(_) | Phase::Lingering { .. } => true,
-            Phase::Starting | Phase::Queued => {
+            Phase::Starting | Phase::Queued | Phase::Asking(_) | Phase::Held { .. } => {
                 self.inbound.len() < self.listener.config.options.recv_high_watermark
             }
             Phase::Running => {
@@ -391,6 +405,8 @@ impl<H: Host> Connection<H> {
                 Engine::Xmpp(_) => self.settle_stream(cx),
                 Engine::Raw => self.settle_raw(cx),
             },
+            // Its answer is kept for the client to ask for again.
+            Phase::Asking(_) | Phase::Held { .. } if self.flags.ended => self.begin_close(cx, false),
             Phase::Lingering { discarded } if self.flags.ended || discarded > LINGER_BYTES => Fate::Gone,
             _ => Fate::Keep,
         }
@@ -427,7 +443,7 @@ impl<H: Host> Connection<H> {
 
     /// `process` has the connection from here on. False when it has ended already.
     pub(crate) fn attach(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> bool {
-        if !cx.sink.watch(process, cx.conn) {
+        if !cx.sink.watch(process, Owned::Connection(cx.conn)) {
             return false;
         }
         self.attached = Some(Box::new(Attached {
@@ -469,10 +485,14 @@ impl<H: Host> Connection<H> {
     }
 
     /// Takes the connection from whoever has it: who waits is woken, what it knows the connection by is
-    /// stale.
+    /// stale. A session that holds its request is told.
     pub(crate) fn detach(&mut self, cx: &mut Cx<'_, H>) {
+        if let Phase::Held { session, .. } = self.phase {
+            self.phase = Phase::Waiting(Stage::New);
+            cx.effects.push(Effect::Lost { session, conn: cx.conn });
+        }
         let Some(attached) = self.attached.take() else { return };
-        cx.sink.unwatch(attached.owner, cx.conn);
+        cx.sink.unwatch(attached.owner, Owned::Connection(cx.conn));
         cx.conn = cx.conn.next_generation();
         let readers = attached.reader.map(|reader| reader.waiter);
         let monitors = attached.monitors.into_iter().map(|(_, waiter)| waiter);

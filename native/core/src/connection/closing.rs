@@ -97,7 +97,7 @@ impl<H: Host> Connection<H> {
             Phase::Waiting(Stage::Head) => self.refuse(cx, RequestError::HeadTimeout),
             // The request of a body that is being discarded has had its answer.
             Phase::Waiting(Stage::Body) if self.is_skipping() => self.begin_close(cx, true),
-            Phase::Waiting(Stage::Body) => self.refuse(cx, RequestError::BodyTimeout),
+            Phase::Waiting(Stage::Body | Stage::Service) => self.refuse(cx, RequestError::BodyTimeout),
             Phase::Starting => {
                 cx.system.notices().start_timeout(cx.sink, self.listener.id);
                 Fate::Gone
