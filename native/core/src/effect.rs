@@ -36,6 +36,14 @@ impl<H: Host> Effect<H> {
         Self::Respond { conn, body: terminal_body(condition).into(), content_type: None }
     }
 
+    /// Whose request it is that the session does not know yet.
+    pub(crate) fn asks_for(&self) -> Option<Conn> {
+        match self {
+            Self::Request { arrival, .. } => Some(arrival.conn),
+            Self::Create(_) | Self::Lost { .. } | Self::Respond { .. } => None,
+        }
+    }
+
     /// Where it happens.
     pub(crate) fn place(&self) -> Owned {
         match self {

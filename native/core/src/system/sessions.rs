@@ -45,11 +45,12 @@ impl<H: Host> System<H> {
         let mut queue = VecDeque::from(effects);
         while let Some(effect) = queue.pop_front() {
             let mut more = Vec::new();
-            let place = effect.place();
+            let (place, asks_for) = (effect.place(), effect.asks_for());
             // Whoever reads or sends on another connection is not to suffer from it.
             let done = catch_unwind(AssertUnwindSafe(|| self.carry_out_one(effect, sink, &mut more)));
             if done.is_err() {
                 self.bury(place, sink, &mut more);
+                more.extend(asks_for.map(|conn| Effect::terminal(conn, Condition::InternalServerError)));
             }
             queue.extend(more);
         }
