@@ -7,6 +7,7 @@ mod common;
 mod accepting;
 mod active;
 mod bosh;
+mod bosh_churn;
 mod bosh_client;
 mod bosh_limits;
 mod bosh_requests;
