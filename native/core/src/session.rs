@@ -144,6 +144,15 @@ impl<H: Host> BoshSession<H> {
         {
             self.resume_at = at;
         }
+        if !self.may_process(cx) || !self.delayed.is_empty() {
+            return self.delay(cx, arrival);
+        }
+        let mut out = Vec::new();
+        let bytes = self.process(cx, arrival, &mut out);
+        self.settle(cx, out, bytes)
+    }
+
+    fn delay(&mut self, cx: &mut Cx<'_, H>, arrival: Arrival) -> Fate {
         // As many as the window allows, and as many again: a client repeats what it takes for lost.
         if self.delayed.len() > 2 * usize::from(self.config.max_hold) + 1 {
             cx.effects.push(Effect::terminal(arrival.conn, Condition::PolicyViolation));
@@ -151,7 +160,19 @@ impl<H: Host> BoshSession<H> {
         }
         self.delayed.push_back(arrival);
         self.machine.handle_delay(&self.config, cx.system.elapsed());
-        self.settle(cx, Vec::new(), 0)
+        Fate::Keep
+    }
+
+    /// Whether the owner is up to date, and the throttle open.
+    fn may_process(&self, cx: &Cx<'_, H>) -> bool {
+        self.events.is_empty() && self.resume_at <= cx.system.now()
+    }
+
+    /// Has the machine process a request; returns the bytes that it came in.
+    fn process(&mut self, cx: &Cx<'_, H>, arrival: Arrival, out: &mut Vec<bosh::Event>) -> usize {
+        let (ticket, now) = (arrival.conn.as_u64(), cx.system.elapsed());
+        self.machine.handle_request(*arrival.request, ticket, &self.config, now, out);
+        arrival.bytes
     }
 
     /// A connection is gone that held a request.
@@ -172,6 +193,9 @@ impl<H: Host> BoshSession<H> {
         if self.start_by != 0 && self.start_by <= now {
             cx.system.notices().start_timeout(cx.sink, self.listener);
             self.end(Some(Condition::InternalServerError));
+        }
+        if self.resume_at <= now {
+            self.resume_at = 0;
         }
         if !self.delayed.is_empty() {
             self.machine.handle_delay(&self.config, cx.system.elapsed());
@@ -257,9 +281,8 @@ impl<H: Host> BoshSession<H> {
             }
             self.deliver(cx);
             let Some(arrival) = self.next_delayed(cx) else { break };
-            (out, bytes) = (Vec::new(), arrival.bytes);
-            let (ticket, now) = (arrival.conn.as_u64(), cx.system.elapsed());
-            self.machine.handle_request(*arrival.request, ticket, &self.config, now, &mut out);
+            out = Vec::new();
+            bytes = self.process(cx, arrival, &mut out);
         }
         if self.machine.queued_bytes() <= owner::LOW_WATERMARK {
             self.wake_writers(cx);
@@ -305,10 +328,9 @@ impl<H: Host> BoshSession<H> {
 
     /// The next of the requests that had to wait, if it need not any longer.
     fn next_delayed(&mut self, cx: &Cx<'_, H>) -> Option<Arrival> {
-        if !self.events.is_empty() || self.resume_at > cx.system.now() {
+        if !self.may_process(cx) {
             return None;
         }
-        self.resume_at = 0;
         let next = self.delayed.pop_front();
         if next.is_none() {
             self.delayed = VecDeque::new();
