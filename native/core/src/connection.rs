@@ -316,13 +316,15 @@ impl<H: Host> Connection<H> {
         if ready.writable && self.flush(cx) == Fate::Gone {
             return Fate::Gone;
         }
+        let mut last = Fate::Keep;
         for turn in 0..READS_A_TURN {
             if !self.flags.readable || !self.wants_input() {
                 // A write may have found the end of the source: whoever reads has to learn of it.
-                return if turn == 0 || self.fault.is_some() { self.settle(cx) } else { Fate::Keep };
+                return if turn == 0 || self.fault.is_some() { self.settle(cx) } else { last };
             }
             self.read_source(buf, cx.system.now());
-            if self.settle(cx) == Fate::Gone {
+            last = self.settle(cx);
+            if last == Fate::Gone {
                 return Fate::Gone;
             }
         }
