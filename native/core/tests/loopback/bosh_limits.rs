@@ -148,8 +148,10 @@ fn a_client_that_reads_no_answers_gets_no_more_of_them() {
         both.node.info(conn).phase == "reading"
     });
     let next = full.expect("the kernel to be full");
-    for _ in 101..next {
-        assert!(read_answer(client).body.contains("xxxxx"));
+    // An answer may carry several.
+    let mut messages = 0;
+    while messages < next - 101 {
+        messages += read_answer(client).body.matches("<message").count() as u64;
     }
     both.holds(1);
     both.say(MESSAGE);

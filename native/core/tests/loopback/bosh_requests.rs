@@ -37,6 +37,16 @@ fn an_answer_looks_like_that_of_mod_bosh() {
 }
 
 #[test]
+fn bad_requests_that_come_together_are_all_answered() {
+    let node = bosh_node(Config::default());
+    let (_starter, mut client) = served(&node, bosh_listener());
+    client.write_all(&post("nonsense").repeat(50)).unwrap();
+    for _ in 0..50 {
+        assert!(read_answer(&client).head.starts_with("HTTP/1.1 400 "));
+    }
+}
+
+#[test]
 fn header_lines_of_the_listener_replace_those_of_the_same_name() {
     let node = bosh_node(Config::default());
     let response_headers = b"access-control-allow-origin: https://a.example\r\nX-A: b\r\n".to_vec();
