@@ -20,8 +20,18 @@ impl Clock {
         Self { start: Instant::now() - TICK }
     }
 
+    /// Time since a start that does not change.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     pub(crate) fn now(&self) -> Tick {
-        (self.start.elapsed().as_millis() / TICK.as_millis()) as Tick
+        (self.elapsed().as_millis() / TICK.as_millis()) as Tick
+    }
+
+    /// The first tick at which so much time has elapsed.
+    pub(crate) fn tick_at(elapsed: Duration) -> Tick {
+        u32::try_from(elapsed.as_millis().div_ceil(TICK.as_millis())).unwrap_or(Tick::MAX)
     }
 
     /// The first tick that is at least `after` from now.

@@ -6,7 +6,8 @@
 
 use crate::Error;
 use crate::clock::Tick;
-use crate::host::{Event, Host, Sink};
+use crate::effect::Effect;
+use crate::host::{Event, Host, Owned, Sink};
 use crate::id::Conn;
 use crate::link::Link;
 use crate::listener::Listener;
@@ -24,7 +25,9 @@ use rustix::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod bosh;
 mod closing;
+mod owning;
 mod raw;
 mod read;
 mod requests;
@@ -109,6 +112,10 @@ enum Phase {
     Starting,
     /// Somebody has it.
     Running,
+    /// Its request wants a BOSH session, which is being made.
+    Asking(bosh::Manners),
+    /// Its request waits for the session's answer.
+    Held { session: Conn, manners: bosh::Manners },
     /// For an `accept`.
     Queued,
     /// Given up by its owner: output leaves, then it closes.
@@ -124,6 +131,8 @@ enum Stage {
     Idle,
     Head,
     Body,
+    /// A request that no handler is needed for waits for its body, or for the answer before its own to leave.
+    Service,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -205,6 +214,8 @@ pub(crate) struct Cx<'a, H: Host> {
     /// The connection's name; changes when its handler is detached.
     pub(crate) conn: Conn,
     pub(crate) sink: &'a mut dyn Sink<H>,
+    /// What is to be done when the lock is released.
+    pub(crate) effects: &'a mut Vec<Effect<H>>,
 }
 
 impl<H: Host> Connection<H> {
@@ -271,7 +282,8 @@ impl<H: Host> Connection<H> {
             listener: self.listener.id,
             phase: match self.phase {
                 Phase::Waiting(Stage::New | Stage::Idle) => "parked",
-                Phase::Waiting(Stage::Head | Stage::Body) => "reading",
+                Phase::Waiting(Stage::Head | Stage::Body | Stage::Service) => "reading",
+                Phase::Asking(_) | Phase::Held { .. } => "held",
                 Phase::Starting => "starting",
                 Phase::Running => "running",
                 Phase::Queued => "queued",
@@ -304,11 +316,12 @@ impl<H: Host> Connection<H> {
         if ready.writable && self.flush(cx) == Fate::Gone {
             return Fate::Gone;
         }
+        let mut last = Fate::Keep;
         for turn in 0..READS_A_TURN {
             if !self.flags.readable || !self.wants_input() {
                 // A write may have found the end of the source: whoever reads has to learn of it.
                 if turn > 0 && self.fault.is_none() {
-                    return Fate::Keep;
+                    return last;
                 }
                 // What was read ahead may have been used up just now: then there is room for what was left behind.
                 return match self.settle(cx) {
@@ -317,7 +330,8 @@ impl<H: Host> Connection<H> {
                 };
             }
             self.read_source(buf, cx.system.now());
-            if self.settle(cx) == Fate::Gone {
+            last = self.settle(cx);
+            if last == Fate::Gone {
                 return Fate::Gone;
             }
         }
@@ -330,8 +344,11 @@ impl<H: Host> Connection<H> {
             return false;
         }
         match self.phase {
+            Phase::Waiting(Stage::Service) => {
+                self.requests().is_some_and(|requests| requests.remaining() > self.inbound.len() as u64)
+            }
             Phase::Waiting(_) | Phase::Lingering { .. } => true,
-            Phase::Starting | Phase::Queued => {
+            Phase::Starting | Phase::Queued | Phase::Asking(_) | Phase::Held { .. } => {
                 self.inbound.len() < self.listener.config.options.recv_high_watermark
             }
             Phase::Running => {
@@ -398,6 +415,8 @@ impl<H: Host> Connection<H> {
                 Engine::Xmpp(_) => self.settle_stream(cx),
                 Engine::Raw => self.settle_raw(cx),
             },
+            // Its answer is kept for the client to ask for again.
+            Phase::Asking(_) | Phase::Held { .. } if self.flags.ended => self.begin_close(cx, false),
             Phase::Lingering { discarded } if self.flags.ended || discarded > LINGER_BYTES => Fate::Gone,
             _ => Fate::Keep,
         }
@@ -429,63 +448,6 @@ impl<H: Host> Connection<H> {
         match self.outbound.write(&self.source, bytes) {
             Ok(written) => self.traffic.sent += written as u64,
             Err(errno) => self.fail(errno),
-        }
-    }
-
-    /// `process` has the connection from here on. False when it has ended already.
-    pub(crate) fn attach(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> bool {
-        if !cx.sink.watch(process, cx.conn) {
-            return false;
-        }
-        self.attached = Some(Box::new(Attached {
-            owner: process,
-            options: self.listener.config.options,
-            reader: None,
-            writers: Vec::new(),
-            monitors: Vec::new(),
-            in_headers: false,
-        }));
-        self.phase = Phase::Running;
-        self.deadline = 0;
-        true
-    }
-
-    /// The first one who does something with a started connection has it; the starter's word may be slower.
-    fn claim(&mut self, cx: &mut Cx<'_, H>, process: H::Process) {
-        if self.phase == Phase::Starting && self.link().is_none() {
-            // A process that does something is alive; were it not, its operation would find nobody attached.
-            self.attach(cx, process);
-        }
-    }
-
-    /// Somebody was started to have the connection.
-    pub(crate) fn handler_started(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
-        if self.phase != Phase::Starting || self.link().is_some() {
-            return Fate::Keep;
-        }
-        if !self.attach(cx, process) {
-            return self.begin_close(cx, false);
-        }
-        // A listener's options may make it active: then what came before is its to have.
-        if self.options().active == Active::Off { Fate::Keep } else { Fate::Look }
-    }
-
-    /// Hands a queued connection to `process`.
-    pub(crate) fn accepted_by(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> bool {
-        self.phase == Phase::Queued && self.attach(cx, process)
-    }
-
-    /// Takes the connection from whoever has it: who waits is woken, what it knows the connection by is
-    /// stale.
-    pub(crate) fn detach(&mut self, cx: &mut Cx<'_, H>) {
-        let Some(attached) = self.attached.take() else { return };
-        cx.sink.unwatch(attached.owner, cx.conn);
-        cx.conn = cx.conn.next_generation();
-        let readers = attached.reader.map(|reader| reader.waiter);
-        let monitors = attached.monitors.into_iter().map(|(_, waiter)| waiter);
-        let writers = attached.writers.into_iter().map(|(_, waiter)| waiter);
-        for waiter in readers.into_iter().chain(writers).chain(monitors) {
-            cx.sink.emit(Event::Wake(waiter));
         }
     }
 

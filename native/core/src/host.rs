@@ -22,17 +22,26 @@ pub trait Host: Send + Sync + Sized + 'static {
     fn thread_sink(&self) -> Box<dyn Sink<Self>>;
 }
 
+/// What ends with its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Owned {
+    /// A connection.
+    Connection(Conn),
+    /// A BOSH session, whose number is no connection's.
+    Session(Conn),
+}
+
 /// The way to the host's processes. It depends on the thread, so every operation that may need it is given
-/// it. Its methods are called with a connection locked: they must not call back into the system.
+/// it. Its methods are called with a connection or a session locked: they must not call back into the system.
 pub trait Sink<H: Host> {
     /// Sends one event.
     fn emit(&mut self, event: Event<'_, H>);
 
     /// From now on `System::owner_down` is called when `process` ends. False when it has ended already.
-    fn watch(&mut self, process: H::Process, conn: Conn) -> bool;
+    fn watch(&mut self, process: H::Process, owned: Owned) -> bool;
 
     /// Takes that back.
-    fn unwatch(&mut self, process: H::Process, conn: Conn);
+    fn unwatch(&mut self, process: H::Process, owned: Owned);
 }
 
 /// Something that somebody is to be told.
@@ -121,7 +130,7 @@ pub enum Notice {
     },
     /// A bug: serving this connection panicked; it was closed, and the thread goes on.
     Panicked {
-        /// The connection; none when it happened between connections.
+        /// The connection; none when it happened between connections, or in a BOSH session.
         conn: Option<Conn>,
     },
     /// No handler took the connection in time; it was closed.

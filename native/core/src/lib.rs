@@ -1,8 +1,9 @@
 //! The connection store of Megaphone and the threads that serve it.
 //!
 //! A [`System`] has some *shards*. Each is one slab of connections and one *reactor* thread, which accepts,
-//! reads, keeps deadlines and flushes what could not be written at once. Any other thread may call the
-//! methods of `System` on a connection: each locks that one connection and nothing else, and none waits for
+//! reads, keeps deadlines and flushes what could not be written at once. BOSH sessions have a slab of their own
+//! beside it, since their connections come and go. Any other thread may call the
+//! methods of `System` on a connection or session: each locks that one and nothing else, and none waits for
 //! a socket.
 //!
 //! The crate knows no Erlang. Who owns a connection, who waits for it, and how they are told is the
@@ -11,6 +12,8 @@
 
 mod clock;
 mod connection;
+mod credit;
+mod effect;
 mod host;
 mod id;
 mod link;
@@ -18,6 +21,7 @@ mod listener;
 mod options;
 mod outbound;
 mod reactor;
+mod session;
 mod slab;
 mod source;
 mod stats;
@@ -27,13 +31,13 @@ mod wheel;
 mod xmpp;
 
 pub use connection::{PollOutcome, ReadOutcome, Received, SendfileOutcome, WriteOutcome};
-pub use host::{Event, Host, Notice, Sink};
+pub use host::{Event, Host, Notice, Owned, Sink};
 pub use id::{Conn, ListenerId};
 pub use listener::{ListenerConfig, ListenerInfo, Mode};
 pub use megaphone_proto::{bosh, http::Limits, packet, xmpp as stream};
 pub use options::{Active, Delivery, Opt, Packets, SocketOptions};
 pub use source::{Address, Shutdown};
-pub use stats::{ConnectionInfo, SystemStats, Traffic};
+pub use stats::{ConnectionInfo, SessionInfo, SystemStats, Traffic};
 pub use system::{Config, System};
 pub use xmpp::{Facts, Outgoing, Rate, RequestFacts, Route, Service, XmppConfig, XmppEvent, XmppId};
 

@@ -1,6 +1,7 @@
 //! One XMPP stream on one connection: bytes to events and back, and how much of it its owner has taken.
 
 use crate::clock::Tick;
+use crate::credit::Credit;
 use crate::throttle::Throttle;
 use crate::xmpp::{Outgoing, RequestFacts, XmppConfig};
 use megaphone_proto::ws::{self, WebSocket, stanza};
@@ -9,10 +10,6 @@ use megaphone_proto::xmpp::{
     write_end_tag, write_header,
 };
 
-/// Events that an owner may have in its mailbox before it takes one.
-const MAX_UNTAKEN: u32 = 32;
-/// The same in bytes as they were received; one event may go over it.
-const MAX_UNTAKEN_BYTES: u32 = 64 * 1024;
 /// A WebSocket message may be so much longer than a stanza, so that a stanza too long is answered by a stream error
 /// and not by a close code.
 const MESSAGE_RESERVE: u64 = 1024 * 1024;
@@ -60,8 +57,7 @@ pub(crate) struct Link {
     /// The owner may have the stream restarted when it has taken what it was sent last.
     awaits_restart: bool,
     pub(crate) awaits_pong: bool,
-    untaken: u32,
-    untaken_bytes: u32,
+    credit: Credit,
     // Deadlines; 0 is none.
     /// When reading goes on.
     pub(crate) resume_at: Tick,
@@ -93,8 +89,7 @@ impl Link {
             is_trailer_sent: false,
             awaits_restart: false,
             awaits_pong: false,
-            untaken: 0,
-            untaken_bytes: 0,
+            credit: Credit::default(),
             resume_at: 0,
             whole_by: 0,
             ping_at: 0,
@@ -113,8 +108,7 @@ impl Link {
 
     /// Whether the owner can have another event.
     pub(crate) fn may_parse(&self) -> bool {
-        let has_room = self.untaken < MAX_UNTAKEN && self.untaken_bytes < MAX_UNTAKEN_BYTES;
-        self.is_open() && has_room && !self.awaits_restart
+        self.is_open() && self.credit.has_room() && !self.awaits_restart
     }
 
     /// Whether nothing is half received.
@@ -155,15 +149,13 @@ impl Link {
 
     /// The owner was sent an event that came in so many bytes.
     pub(crate) fn delivered(&mut self, bytes: usize) {
-        self.untaken += 1;
-        self.untaken_bytes = self.untaken_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.credit.delivered(bytes);
     }
 
     /// The owner has taken so many of them.
     pub(crate) fn taken(&mut self, events: u32) {
-        self.untaken = self.untaken.saturating_sub(events);
-        if self.untaken == 0 {
-            self.untaken_bytes = 0;
+        self.credit.taken(events);
+        if self.credit.is_settled() {
             self.awaits_restart = false;
         }
     }

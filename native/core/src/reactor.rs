@@ -2,9 +2,10 @@
 
 use crate::clock::Tick;
 use crate::connection::{Connection, Cx, Fate, Readiness};
-use crate::host::{Event, Host, Notice, Sink};
+use crate::host::{Event, Host, Notice, Owned, Sink};
 use crate::id::ListenerId;
 use crate::listener::{Listener, Mode};
+use crate::session::BoshSession;
 use crate::slab::{Slab, Slot};
 use crate::system::System;
 use crate::wheel::Wheel;
@@ -26,11 +27,13 @@ const ACCEPTS_A_TURN: usize = 64;
 /// How often a paused listener tries again by itself.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What other threads want of a reactor. Bounded: a connection is in a mailbox once at most, and a
+/// What other threads want of a reactor. Bounded: a connection or session is in a mailbox once at most, and a
 /// listener once for each connection that closed since the reactor looked.
 pub(crate) enum Mail {
     /// This slot's connection has something to do.
     Look(u32),
+    /// This slot's session has a deadline that the wheel does not know.
+    Session(u32),
     /// There may be room for this listener's connections again.
     Accept(ListenerId),
 }
@@ -38,6 +41,7 @@ pub(crate) enum Mail {
 /// What other threads can reach of a reactor.
 pub(crate) struct Shard<H: Host> {
     pub(crate) slab: Slab<Connection<H>>,
+    pub(crate) sessions: Slab<BoshSession<H>>,
     pub(crate) registry: Registry,
     waker: Waker,
     mailbox: Mutex<Vec<Mail>>,
@@ -45,10 +49,12 @@ pub(crate) struct Shard<H: Host> {
 
 impl<H: Host> Shard<H> {
     pub(crate) const BYTES_PER_SLOT: usize = size_of::<Mutex<Slot<Connection<H>>>>();
+    pub(crate) const BYTES_PER_SESSION: usize = size_of::<Mutex<Slot<BoshSession<H>>>>();
 
     pub(crate) fn new(index: usize, registry: &Registry) -> std::io::Result<Self> {
         Ok(Self {
             slab: Slab::new(index),
+            sessions: Slab::new(index),
             registry: registry.try_clone()?,
             waker: Waker::new(registry, WAKER)?,
             mailbox: Mutex::default(),
@@ -86,6 +92,8 @@ pub(crate) struct Reactor<H: Host> {
 }
 
 impl<H: Host> Reactor<H> {
+    /// In the wheel: a session's slot and not a connection's.
+    const SESSION: u32 = 1 << 31;
     /// Tokens from here on are listeners, below are slots.
     pub(crate) const LISTENERS: usize = 1 << 32;
 
@@ -159,6 +167,10 @@ impl<H: Host> Reactor<H> {
         for item in mail {
             match item {
                 Mail::Look(slot) => self.again.push(slot),
+                Mail::Session(slot) => self.serve_session(slot, |session, _| {
+                    session.looked();
+                    Fate::Keep
+                }),
                 Mail::Accept(id) => {
                     if !self.accept_again.contains(&id) {
                         self.accept_again.push(id);
@@ -182,9 +194,10 @@ impl<H: Host> Reactor<H> {
         let shard = &self.system.shards[self.index];
         let Some(mut guard) = shard.slab.lock_slot(slot) else { return };
         let conn = shard.slab.id(slot, &guard);
-        let mut cx = Cx { system: &self.system, conn, sink: &mut *self.sink };
+        let mut effects = Vec::new();
+        let mut cx = Cx { system: &self.system, conn, sink: &mut *self.sink, effects: &mut effects };
         #[cfg(feature = "fault-injection")]
-        self.system.panic_if_asked(conn);
+        self.system.panic_if_asked(Owned::Connection(conn));
         let Some(connection) = guard.value() else { return };
         let fate = step(connection, &mut cx, &mut self.buffer);
         if fate != Fate::Gone
@@ -194,29 +207,59 @@ impl<H: Host> Reactor<H> {
         }
         guard.set_generation(cx.conn);
         match fate {
-            Fate::Keep => {}
-            Fate::Look => self.again.push(slot),
+            Fate::Keep => drop(guard),
+            Fate::Look => {
+                self.again.push(slot);
+                drop(guard);
+            }
             Fate::Gone => self.system.release(shard, slot, guard, &mut cx),
         }
+        self.system.carry_out(effects, &mut *self.sink);
+    }
+
+    /// A step of a session. Its panic is its own end.
+    fn serve_session(&mut self, slot: u32, step: impl FnOnce(&mut BoshSession<H>, &mut Cx<'_, H>) -> Fate) {
+        let shard = &self.system.shards[self.index];
+        let Some(mut guard) = shard.sessions.lock_slot(slot) else { return };
+        let id = shard.sessions.id(slot, &guard);
+        let mut effects = Vec::new();
+        let mut cx = Cx { system: &self.system, conn: id, sink: &mut *self.sink, effects: &mut effects };
+        let Some(session) = guard.value() else { return };
+        let fate = catch_unwind(AssertUnwindSafe(|| step(session, &mut cx)));
+        if let Ok(fate) = fate
+            && fate != Fate::Gone
+        {
+            if let Some(deadline) = session.timer_wanted() {
+                session.timer_set(self.wheel.insert(slot | Self::SESSION, deadline));
+            }
+            drop(guard);
+        } else if fate.is_ok() {
+            self.system.forget_session(shard, guard, &mut cx);
+        } else {
+            drop(guard);
+            self.system.bury(Owned::Session(id), &mut *self.sink, &mut effects);
+        }
+        self.system.carry_out(effects, &mut *self.sink);
     }
 
     fn bury(&mut self, slot: u32) {
         let shard = &self.system.shards[self.index];
-        let Some(mut guard) = shard.slab.lock_slot(slot) else { return };
-        let conn = shard.slab.id(slot, &guard);
-        let mut cx = Cx { system: &self.system, conn, sink: &mut *self.sink };
-        cx.sink.emit(Event::Notice(Notice::Panicked { conn: Some(conn) }));
-        if let Some(connection) = guard.value() {
-            let _ = connection.abort(&mut cx);
-        }
-        guard.set_generation(cx.conn);
-        self.system.release(shard, slot, guard, &mut cx);
+        let Some(conn) = shard.slab.lock_slot(slot).map(|guard| shard.slab.id(slot, &guard)) else { return };
+        let mut effects = Vec::new();
+        self.system.bury(Owned::Connection(conn), &mut *self.sink, &mut effects);
+        self.system.carry_out(effects, &mut *self.sink);
     }
 
     fn fire(&mut self) {
         let mut due = Vec::new();
         self.wheel.advance(self.system.now(), |_, slot, tick| due.push((slot, tick)));
         for (slot, tick) in due {
+            if slot & Self::SESSION != 0 {
+                self.serve_session(slot & !Self::SESSION, |session, cx| {
+                    if session.timer_fired(tick) { session.timed_out(cx) } else { Fate::Keep }
+                });
+                continue;
+            }
             let fired = catch_unwind(AssertUnwindSafe(|| {
                 self.step(slot, |connection, cx, _| {
                     if connection.timer_fired(tick) { connection.timed_out(cx) } else { Fate::Keep }

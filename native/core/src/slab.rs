@@ -38,9 +38,14 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Puts a value in; gives it back when all slots are taken. The guard keeps others out until the caller
-    /// is done setting up.
-    pub(crate) fn insert(&self, value: T) -> Result<(Conn, Guard<'_, T>), T> {
+    /// Puts a value in; none when all slots are taken. The guard keeps others out until the caller is done setting
+    /// up.
+    pub(crate) fn insert(&self, value: T) -> Option<(Conn, Guard<'_, T>)> {
+        self.insert_with(|_| Some(value))
+    }
+
+    /// The same for a value that has to know what it will be called. None also when there is no value.
+    pub(crate) fn insert_with(&self, make: impl FnOnce(Conn) -> Option<T>) -> Option<(Conn, Guard<'_, T>)> {
         let reused = self.free.lock().pop_front();
         let index = match reused {
             Some(slot) => slot as usize,
@@ -48,15 +53,21 @@ impl<T> Slab<T> {
                 let next = self.used.fetch_add(1, Ordering::Relaxed);
                 if next >= Conn::MAX_SLOTS {
                     self.used.store(Conn::MAX_SLOTS, Ordering::Relaxed);
-                    return Err(value);
+                    return None;
                 }
                 next
             }
         };
         let chunk = self.chunks[index / CHUNK].get_or_init(new_chunk);
         let mut guard = chunk[index % CHUNK].lock();
-        guard.value = Some(value);
-        Ok((Conn::new(self.shard, index as u32, guard.generation), guard))
+        let conn = Conn::new(self.shard, index as u32, guard.generation);
+        guard.value = make(conn);
+        if guard.value.is_none() {
+            drop(guard);
+            self.free.lock().push_back(index as u32);
+            return None;
+        }
+        Some((conn, guard))
     }
 
     /// Locks a slot whatever its generation.

@@ -37,8 +37,8 @@ impl Traffic {
 pub struct ConnectionInfo<P> {
     /// Who accepted it.
     pub listener: ListenerId,
-    /// `parked`, `reading` (a request is arriving), `starting`, `running`, `queued`, `draining` or
-    /// `lingering`.
+    /// `parked`, `reading` (a request is arriving), `held` (its request waits for a BOSH session's answer),
+    /// `starting`, `running`, `queued`, `draining` or `lingering`.
     pub phase: &'static str,
     /// Whoever has it.
     pub owner: Option<P>,
@@ -54,6 +54,21 @@ pub struct ConnectionInfo<P> {
     pub traffic: Traffic,
 }
 
+/// One BOSH session, as it is at the moment.
+#[derive(Clone, Debug)]
+pub struct SessionInfo<P> {
+    /// Who accepted the connection that it began on.
+    pub listener: ListenerId,
+    /// `starting`, `running`, or `ending` when its client has yet to hear that its owner is gone.
+    pub phase: &'static str,
+    /// Whoever has it.
+    pub owner: Option<P>,
+    /// Bytes that wait for the client.
+    pub outbound: usize,
+    /// Bytes of memory, without those that wait for anybody.
+    pub bytes: usize,
+}
+
 /// The whole system, at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SystemStats {
@@ -61,7 +76,9 @@ pub struct SystemStats {
     pub reactors: usize,
     /// Open connections.
     pub connections: usize,
-    /// Their bound.
+    /// Open BOSH sessions.
+    pub sessions: usize,
+    /// The bound on connections.
     pub max_connections: usize,
     /// Connections accepted since the start.
     pub accepted: u64,
@@ -69,4 +86,6 @@ pub struct SystemStats {
     pub listeners: usize,
     /// Bytes in which one connection's record is kept.
     pub bytes_per_slot: usize,
+    /// Bytes in which one BOSH session's record is kept.
+    pub bytes_per_session: usize,
 }

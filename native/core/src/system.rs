@@ -2,7 +2,8 @@
 
 use crate::clock::{Clock, Tick};
 use crate::connection::{Connection, Cx, Fate};
-use crate::host::{Event, Host, Notice, Sink};
+use crate::effect::Effect;
+use crate::host::{Event, Host, Notice, Owned, Sink};
 use crate::id::{Conn, ListenerId};
 use crate::listener::{Acceptor, Listener, ListenerConfig, ListenerInfo, Mode};
 use crate::options::{Delivery, Opt};
@@ -12,6 +13,7 @@ use crate::source::{Address, Source};
 use crate::stats::{ConnectionInfo, SystemStats, Traffic};
 use crate::xmpp::XmppConfig;
 use crate::{Error, PollOutcome, ReadOutcome, Received, SendfileOutcome, WriteOutcome};
+use megaphone_proto::bosh;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use parking_lot::{Mutex, RwLock};
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant};
 mod calls;
 mod listeners;
 mod notices;
+mod sessions;
 mod xmpp;
 
 pub(crate) use notices::Notices;
@@ -48,10 +51,14 @@ pub struct System<H: Host> {
     next_listener: AtomicUsize,
     next_shard: AtomicUsize,
     connections: AtomicUsize,
+    sessions: AtomicUsize,
     max_connections: AtomicUsize,
     accepted: AtomicU64,
     notices: Notices,
     xmpp_config: RwLock<Arc<XmppConfig>>,
+    /// Those of the configuration, as sessions share them.
+    bosh_hosts: RwLock<HashMap<Box<str>, Arc<bosh::Config>>>,
+    sid_tag: u64,
     #[cfg(feature = "fault-injection")]
     panic_at: AtomicU64,
 }
@@ -78,10 +85,13 @@ impl<H: Host> System<H> {
             next_listener: AtomicUsize::new(1),
             next_shard: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
             max_connections: AtomicUsize::new(config.max_connections),
             accepted: AtomicU64::new(0),
             notices: Notices::default(),
             xmpp_config: RwLock::default(),
+            bosh_hosts: RwLock::default(),
+            sid_tag: getrandom::u64().map_err(std::io::Error::other)?,
             #[cfg(feature = "fault-injection")]
             panic_at: AtomicU64::new(u64::MAX),
         });
@@ -133,20 +143,23 @@ impl<H: Host> System<H> {
         SystemStats {
             reactors: self.shards.len(),
             connections: self.connections.load(Ordering::Relaxed),
+            sessions: self.sessions.load(Ordering::Relaxed),
             max_connections: self.max_connections.load(Ordering::Relaxed),
             accepted: self.accepted.load(Ordering::Relaxed),
             listeners: self.listeners.read().values().filter(|listener| listener.fd.lock().is_some()).count(),
             bytes_per_slot: Shard::<H>::BYTES_PER_SLOT,
+            bytes_per_session: Shard::<H>::BYTES_PER_SESSION,
         }
     }
 
-    /// Closes all listeners and all connections, at once. The threads stay.
+    /// Closes all listeners, sessions and connections, at once. The threads stay.
     pub fn close_all(&self, sink: &mut dyn Sink<H>) {
         let ids: Vec<u32> = self.listeners.read().keys().copied().collect();
         for id in ids {
             // Closed already is as good.
             let _ = self.close_listener(ListenerId(id), sink);
         }
+        self.end_sessions(sink);
         for conn in self.connections() {
             let _ = self.abort(conn, sink);
         }
@@ -155,14 +168,20 @@ impl<H: Host> System<H> {
     /// Has the reactor panic when it serves this connection next.
     #[cfg(feature = "fault-injection")]
     pub fn inject_panic(&self, conn: Conn) {
-        self.panic_at.store(conn.as_u64(), Ordering::SeqCst);
+        self.panic_at.store(fault_key(Owned::Connection(conn)), Ordering::SeqCst);
         self.shards[conn.shard()].post(Mail::Look(conn.slot()));
     }
 
+    /// The same for whoever serves this session next.
     #[cfg(feature = "fault-injection")]
-    pub(crate) fn panic_if_asked(&self, conn: Conn) {
-        let asked =
-            self.panic_at.compare_exchange(conn.as_u64(), u64::MAX, Ordering::SeqCst, Ordering::SeqCst);
+    pub fn inject_session_panic(&self, id: Conn) {
+        self.panic_at.store(fault_key(Owned::Session(id)), Ordering::SeqCst);
+    }
+
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn panic_if_asked(&self, place: Owned) {
+        let key = fault_key(place);
+        let asked = self.panic_at.compare_exchange(key, u64::MAX, Ordering::SeqCst, Ordering::SeqCst);
         assert!(asked.is_err(), "a fault that a test asked for");
     }
 
@@ -174,9 +193,23 @@ impl<H: Host> System<H> {
         sink: &mut dyn Sink<H>,
         step: impl FnOnce(&mut Connection<H>, &mut Cx<'_, H>) -> (R, Fate),
     ) -> Result<R, Error> {
+        let mut effects = Vec::new();
+        let out = self.step(conn, sink, &mut effects, step);
+        self.carry_out(effects, sink);
+        out
+    }
+
+    /// Leaves to the caller what is to be done elsewhere.
+    fn step<R>(
+        &self,
+        conn: Conn,
+        sink: &mut dyn Sink<H>,
+        effects: &mut Vec<Effect<H>>,
+        step: impl FnOnce(&mut Connection<H>, &mut Cx<'_, H>) -> (R, Fate),
+    ) -> Result<R, Error> {
         let shard = self.shards.get(conn.shard()).ok_or(Error::Closed)?;
         let mut guard = shard.slab.lock(conn).ok_or(Error::Closed)?;
-        let mut cx = Cx { system: self, conn, sink };
+        let mut cx = Cx { system: self, conn, sink, effects };
         let connection = guard.value().ok_or(Error::Closed)?;
         let (out, fate) = step(connection, &mut cx);
         if self.conclude(shard, conn.slot(), guard, fate, &mut cx) {
@@ -263,12 +296,13 @@ impl<H: Host> System<H> {
         let raw = fd.as_raw_fd();
         let connection = Connection::new(Source::Socket(fd), Arc::clone(listener));
         // When all slots are taken the socket closes here; `max_connections` is far below.
-        let Ok((conn, mut guard)) = shard.slab.insert(connection) else { return };
+        let Some((conn, mut guard)) = shard.slab.insert(connection) else { return };
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         listener.connections.fetch_add(1, Ordering::Relaxed);
         listener.accepted.fetch_add(1, Ordering::Relaxed);
-        let mut cx = Cx { system: self, conn, sink };
+        let mut effects = Vec::new();
+        let mut cx = Cx { system: self, conn, sink, effects: &mut effects };
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = shard.registry.register(&mut SourceFd(&raw), Token(conn.slot() as usize), interest);
         let fate = match (registered, guard.value()) {
@@ -278,18 +312,28 @@ impl<H: Host> System<H> {
         if self.conclude(shard, conn.slot(), guard, fate, &mut cx) {
             shard.post(Mail::Look(conn.slot()));
         }
+        self.carry_out(effects, sink);
         let mut queue = listener.queue.lock();
         // A listener loses its descriptor first, and then what is queued and what it has: ours would be forgotten.
         if listener.fd.lock().is_none() {
             drop(queue);
             // One that closed meanwhile is no loss.
-            let _ = self.abort(conn, cx.sink);
+            let _ = self.abort(conn, sink);
             return;
         }
         if listener.config.mode == Mode::Accept && fate != Fate::Gone {
             queue.ready.push_back(conn);
             drop(queue);
-            self.wake_acceptor(listener, cx.sink);
+            self.wake_acceptor(listener, sink);
         }
+    }
+}
+
+/// Numbers of connections and sessions have 59 bits.
+#[cfg(feature = "fault-injection")]
+fn fault_key(place: Owned) -> u64 {
+    match place {
+        Owned::Connection(conn) => conn.as_u64(),
+        Owned::Session(id) => id.as_u64() | 1 << 62,
     }
 }

@@ -98,7 +98,7 @@ pub struct XmppConfig {
     pub websocket_timeout: Duration,
     /// Origins that WebSockets are accepted from, in lower case; empty accepts all.
     pub origins: Vec<String>,
-    /// Hosts that have BOSH sessions here. A session for another host is left to the handler.
+    /// Hosts that have BOSH sessions here, in lower case. A session for another host is left to the handler.
     pub bosh_hosts: HashMap<Box<str>, bosh::Config>,
 }
 

@@ -3,7 +3,7 @@
 use crate::terms::{self, socket_term};
 use crate::xmpp::{events, session_term};
 use crate::{SYSTEM, atoms};
-use megaphone_core::{Conn, Event, Host, ListenerId, Notice, Sink};
+use megaphone_core::{Conn, Event, Host, ListenerId, Notice, Owned, Sink};
 use parking_lot::Mutex;
 use rustler::env::{OwnedEnv, SavedTerm};
 use rustler::{Encoder, Env, LocalPid, Monitor, Reference, Resource, ResourceArc, Term};
@@ -75,7 +75,7 @@ struct Watch {
 /// What ends with a process.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Subject {
-    Connection(Conn),
+    Owned(Owned),
     Listener(ListenerId),
 }
 
@@ -89,7 +89,7 @@ impl Resource for Watches {
             for subject in watch.subjects {
                 let sink = &mut CallerSink { env };
                 match subject {
-                    Subject::Connection(conn) => system.owner_down(conn, Pid(pid), sink),
+                    Subject::Owned(owned) => system.owner_down(owned, Pid(pid), sink),
                     // Closed by itself meanwhile is as good.
                     Subject::Listener(listener) => {
                         system.host().listener_owners.lock().remove(&listener);
@@ -194,22 +194,22 @@ impl Sink<ErlangHost> for CallerSink<'_> {
         };
     }
 
-    fn watch(&mut self, process: Pid, conn: Conn) -> bool {
-        watch(Some(self.env), process, conn)
+    fn watch(&mut self, process: Pid, owned: Owned) -> bool {
+        watch(Some(self.env), process, owned)
     }
 
-    fn unwatch(&mut self, process: Pid, conn: Conn) {
-        unwatch(Some(self.env), process, conn);
+    fn unwatch(&mut self, process: Pid, owned: Owned) {
+        unwatch(Some(self.env), process, owned);
     }
 }
 
-fn watch(env: Option<Env<'_>>, process: Pid, conn: Conn) -> bool {
-    SYSTEM.get().is_some_and(|system| system.host().add(env, process.0, Subject::Connection(conn)))
+fn watch(env: Option<Env<'_>>, process: Pid, owned: Owned) -> bool {
+    SYSTEM.get().is_some_and(|system| system.host().add(env, process.0, Subject::Owned(owned)))
 }
 
-fn unwatch(env: Option<Env<'_>>, process: Pid, conn: Conn) {
+fn unwatch(env: Option<Env<'_>>, process: Pid, owned: Owned) {
     if let Some(system) = SYSTEM.get() {
-        system.host().remove(env, process.0, Subject::Connection(conn));
+        system.host().remove(env, process.0, Subject::Owned(owned));
     }
 }
 
@@ -231,12 +231,12 @@ impl Sink<ErlangHost> for ThreadSink {
         }
     }
 
-    fn watch(&mut self, process: Pid, conn: Conn) -> bool {
-        watch(None, process, conn)
+    fn watch(&mut self, process: Pid, owned: Owned) -> bool {
+        watch(None, process, owned)
     }
 
-    fn unwatch(&mut self, process: Pid, conn: Conn) {
-        unwatch(None, process, conn);
+    fn unwatch(&mut self, process: Pid, owned: Owned) {
+        unwatch(None, process, owned);
     }
 }
 

@@ -15,6 +15,8 @@ impl<H: Host> Connection<H> {
 
     /// `lingers`: closing with unread input would reset the connection and destroy what was sent last.
     pub(super) fn begin_close(&mut self, cx: &mut Cx<'_, H>, lingers: bool) -> Fate {
+        // A client that has not heard of the end of its stream yet may be sending.
+        let lingers = lingers || self.link().is_some();
         self.end_stream();
         self.detach(cx);
         self.inbound = BytesMut::new();
@@ -97,7 +99,7 @@ impl<H: Host> Connection<H> {
             Phase::Waiting(Stage::Head) => self.refuse(cx, RequestError::HeadTimeout),
             // The request of a body that is being discarded has had its answer.
             Phase::Waiting(Stage::Body) if self.is_skipping() => self.begin_close(cx, true),
-            Phase::Waiting(Stage::Body) => self.refuse(cx, RequestError::BodyTimeout),
+            Phase::Waiting(Stage::Body | Stage::Service) => self.refuse(cx, RequestError::BodyTimeout),
             Phase::Starting => {
                 cx.system.notices().start_timeout(cx.sink, self.listener.id);
                 Fate::Gone

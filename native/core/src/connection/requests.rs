@@ -5,8 +5,12 @@ use super::*;
 impl<H: Host> Connection<H> {
     pub(super) fn settle_waiting(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let stage = match self.advance() {
-            Some(Progress::Ready) if self.service().is_some() => return self.serve_request(cx),
-            Some(Progress::Ready) => return self.start(cx),
+            Some(Progress::Ready) => {
+                return match self.service() {
+                    Some(service) => self.serve_request(cx, service),
+                    None => self.start(cx),
+                };
+            }
             Some(Progress::Refused(error)) => return self.refuse(cx, error),
             None => return Fate::Gone,
             // What a peer that has closed its side is still receiving is its own.
@@ -26,7 +30,7 @@ impl<H: Host> Connection<H> {
             self.deadline = cx.system.deadline(match stage {
                 Stage::New | Stage::Idle => config.idle_timeout,
                 Stage::Head => config.head_timeout,
-                Stage::Body => config.body_timeout,
+                Stage::Body | Stage::Service => config.body_timeout,
             });
         }
         Fate::Keep

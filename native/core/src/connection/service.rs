@@ -1,4 +1,4 @@
-//! Requests that need no handler: upgrades to WebSocket.
+//! Requests that need no handler: upgrades to WebSocket, and those of BOSH.
 
 use super::*;
 use crate::xmpp::{RequestFacts, Route, Service};
@@ -21,13 +21,20 @@ impl<H: Host> Connection<H> {
         let parsed = RequestHead::parse(head)?;
         let is_ours = match route.service {
             Service::WebSocket => is_upgrade(&parsed) && requests.remaining() == head.len() as u64,
-            Service::Bosh => false,
+            Service::Bosh => bosh::is_bosh(&parsed) && requests.remaining() > head.len() as u64,
         };
         is_ours.then_some(route.service)
     }
 
-    /// Answers the request for which there is a service.
-    pub(super) fn serve_request(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+    /// Answers the request for which there is this service.
+    pub(super) fn serve_request(&mut self, cx: &mut Cx<'_, H>, service: Service) -> Fate {
+        match service {
+            Service::WebSocket => self.serve_upgrade(cx),
+            Service::Bosh => self.serve_bosh(cx),
+        }
+    }
+
+    fn serve_upgrade(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let length = self.requests().map_or(0, Requests::head_remaining);
         let head = self.inbound.split_to(length);
         match RequestHead::parse(&head) {
@@ -63,7 +70,7 @@ fn is_upgrade(head: &RequestHead<'_>) -> bool {
     head.has_word("upgrade", "websocket") && head.has_word("connection", "upgrade")
 }
 
-fn facts(head: &RequestHead<'_>) -> RequestFacts {
+pub(super) fn facts(head: &RequestHead<'_>) -> RequestFacts {
     let path = head.target.split(|byte| *byte == b'?').next().unwrap_or_default();
     RequestFacts {
         host: head.values("host").next().unwrap_or_default().into(),

@@ -2,7 +2,7 @@
 
 use super::{Connection, Cx, Engine, Fate, Phase};
 use crate::Error;
-use crate::host::{Event, Host};
+use crate::host::{Event, Host, Owned};
 use crate::options::{Active, Opt, SocketOptions};
 use megaphone_proto::packet::Mode;
 use std::time::Duration;
@@ -127,11 +127,11 @@ impl<H: Host> Connection<H> {
         if from == to {
             return Ok(());
         }
-        if !cx.sink.watch(to, cx.conn) {
+        if !cx.sink.watch(to, Owned::Connection(cx.conn)) {
             return Err(Error::Invalid);
         }
         attached.owner = to;
-        cx.sink.unwatch(from, cx.conn);
+        cx.sink.unwatch(from, Owned::Connection(cx.conn));
         Ok(())
     }
 

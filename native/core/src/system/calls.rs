@@ -145,9 +145,16 @@ impl<H: Host> System<H> {
     }
 
     /// To be called when a watched process has ended.
-    pub fn owner_down(&self, conn: Conn, process: H::Process, sink: &mut dyn Sink<H>) {
-        // A connection that closed meanwhile is no loss.
-        let _ = self.with(conn, sink, |connection, cx| ((), connection.owner_down(cx, process)));
+    pub fn owner_down(&self, owned: Owned, process: H::Process, sink: &mut dyn Sink<H>) {
+        // One that closed meanwhile is no loss.
+        let _ = match owned {
+            Owned::Connection(conn) => {
+                self.with(conn, sink, |connection, cx| ((), connection.owner_down(cx, process)))
+            }
+            Owned::Session(id) => {
+                self.with_session(id, sink, |session, cx| ((), session.owner_down(cx, process)))
+            }
+        };
     }
 
     /// Hands the connection from one owner to another.

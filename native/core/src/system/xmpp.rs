@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::xmpp::{Facts, Outgoing, Rate, XmppId};
+use megaphone_proto::bosh::Condition;
 
 impl<H: Host> System<H> {
-    /// Replaces the settings of all sessions.
+    /// Replaces the settings of all sessions. Those of a BOSH session's host are of its beginning.
     pub fn set_xmpp_config(&self, config: XmppConfig) {
+        let hosts = config.bosh_hosts.iter().map(|(host, config)| (host.clone(), Arc::new(*config)));
+        *self.bosh_hosts.write() = hosts.collect();
         *self.xmpp_config.write() = Arc::new(config);
     }
 
@@ -19,7 +22,7 @@ impl<H: Host> System<H> {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
                 self.peek(conn, |connection| connection.xmpp_facts())?
             }
-            XmppId::Bosh(_) => Err(Error::Closed),
+            XmppId::Bosh(id) => self.peek_session(id, |session| session.origin()),
         }
     }
 
@@ -29,7 +32,7 @@ impl<H: Host> System<H> {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
                 self.with(conn, sink, |connection, cx| connection.xmpp_started(cx, process))?
             }
-            XmppId::Bosh(_) => return Err(Error::Closed),
+            XmppId::Bosh(id) => self.with_session(id, sink, |session, cx| session.started(cx, process))?,
         };
         if started { Ok(()) } else { Err(Error::Closed) }
     }
@@ -50,7 +53,9 @@ impl<H: Host> System<H> {
                 let fate = if out.is_err() { Fate::Look } else { Fate::Keep };
                 (out, fate)
             })?,
-            XmppId::Bosh(_) => Err(Error::Closed),
+            XmppId::Bosh(id) => {
+                self.with_session(id, sink, |session, cx| session.send(cx, process, outgoing, waiter))?
+            }
         }
     }
 
@@ -66,7 +71,9 @@ impl<H: Host> System<H> {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
                 self.with(conn, sink, |connection, _| connection.xmpp_flush(process, taken))?
             }
-            XmppId::Bosh(_) => Err(Error::Closed),
+            XmppId::Bosh(id) => {
+                self.with_session(id, sink, |session, cx| session.flush(cx, process, taken))?
+            }
         }
     }
 
@@ -79,7 +86,7 @@ impl<H: Host> System<H> {
     ) -> Result<(), Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self.cancel_wait(conn, process, sink),
-            XmppId::Bosh(_) => Err(Error::Closed),
+            XmppId::Bosh(id) => self.peek_session(id, |session| session.cancel_wait(process)),
         }
     }
 
@@ -89,7 +96,11 @@ impl<H: Host> System<H> {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
                 self.peek(conn, |connection| connection.xmpp_reset(process))?
             }
-            XmppId::Bosh(_) => Err(Error::Closed),
+            // The next stream begins when the client says so.
+            XmppId::Bosh(id) => {
+                let owner = self.peek_session(id, |session| session.owner())?;
+                if owner == Some(process) { Ok(()) } else { Err(Error::Closed) }
+            }
         }
     }
 
@@ -104,7 +115,9 @@ impl<H: Host> System<H> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self
                 .with(conn, sink, |connection, cx| connection.xmpp_shaper(process, rate, cx.system.now()))?,
-            XmppId::Bosh(_) => Err(Error::Closed),
+            XmppId::Bosh(id) => {
+                self.with_session(id, sink, |session, cx| session.shape(cx, process, rate))?
+            }
         }
     }
 
@@ -118,7 +131,7 @@ impl<H: Host> System<H> {
                     (Err(Error::Closed), Fate::Keep)
                 }
             })?,
-            XmppId::Bosh(_) => Err(Error::Closed),
+            XmppId::Bosh(id) => self.with_session(id, sink, |session, cx| session.close(cx, process))?,
         }
     }
 
@@ -126,7 +139,10 @@ impl<H: Host> System<H> {
     pub fn xmpp_abort(&self, id: XmppId, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self.abort(conn, sink),
-            XmppId::Bosh(_) => Err(Error::Closed),
+            XmppId::Bosh(id) => {
+                let condition = Condition::UndefinedCondition;
+                self.with_session(id, sink, |session, cx| ((), session.abort(cx, condition)))
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 use megaphone_core::packet::Packet;
 use megaphone_core::{
     Config, Conn, ConnectionInfo, Errno, Error, Event, Host, ListenerConfig, ListenerId, Mode, Notice, Opt,
-    ReadOutcome, Received, Sink, System, WriteOutcome, XmppEvent, XmppId, stream,
+    Owned, ReadOutcome, Received, Sink, System, WriteOutcome, XmppEvent, XmppId, stream,
 };
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -70,7 +70,7 @@ impl Wait {
 struct Processes {
     next: AtomicU64,
     mailboxes: Mutex<HashMap<Pid, Sender<Message>>>,
-    watched: Mutex<HashMap<Pid, Vec<Conn>>>,
+    watched: Mutex<HashMap<Pid, Vec<Owned>>>,
     notices: Mutex<Sender<Notice>>,
 }
 
@@ -128,20 +128,20 @@ impl Sink<TestHost> for TestSink {
         }
     }
 
-    fn watch(&mut self, process: Pid, conn: Conn) -> bool {
+    fn watch(&mut self, process: Pid, owned: Owned) -> bool {
         let mailboxes = self.0.mailboxes.lock().unwrap();
         let is_alive = mailboxes.contains_key(&process);
         if is_alive {
-            self.0.watched.lock().unwrap().entry(process).or_default().push(conn);
+            self.0.watched.lock().unwrap().entry(process).or_default().push(owned);
         }
         is_alive
     }
 
-    fn unwatch(&mut self, process: Pid, conn: Conn) {
-        if let Some(conns) = self.0.watched.lock().unwrap().get_mut(&process)
-            && let Some(at) = conns.iter().position(|other| *other == conn)
+    fn unwatch(&mut self, process: Pid, owned: Owned) {
+        if let Some(all) = self.0.watched.lock().unwrap().get_mut(&process)
+            && let Some(at) = all.iter().position(|other| *other == owned)
         {
-            conns.swap_remove(at);
+            all.swap_remove(at);
         }
     }
 }
@@ -233,18 +233,18 @@ impl Node {
 
     /// Ends a process; the system learns of it as it does in Erlang.
     pub(crate) fn kill(&self, process: &Process) {
-        for conn in self.kill_unseen(process) {
-            self.system.owner_down(conn, process.pid, &mut self.sink());
+        for owned in self.kill_unseen(process) {
+            self.system.owner_down(owned, process.pid, &mut self.sink());
         }
     }
 
-    /// Ends a process; its monitors have yet to fire, for the connections that are returned.
-    pub(crate) fn kill_unseen(&self, process: &Process) -> Vec<Conn> {
+    /// Ends a process; its monitors have yet to fire, for what is returned.
+    pub(crate) fn kill_unseen(&self, process: &Process) -> Vec<Owned> {
         self.processes.mailboxes.lock().unwrap().remove(&process.pid);
         self.processes.watched.lock().unwrap().remove(&process.pid).unwrap_or_default()
     }
 
-    /// Processes that are watched for the sake of a connection.
+    /// Processes that are watched for the sake of a connection or session.
     pub(crate) fn watches(&self) -> usize {
         self.processes.watched.lock().unwrap().values().map(Vec::len).sum()
     }

@@ -1,7 +1,7 @@
 //! How a connection ends: its owner's doing, somebody else's, or the owner's death.
 
 use crate::common::*;
-use megaphone_core::{Active, Conn, Error, ListenerConfig, Mode, Opt};
+use megaphone_core::{Active, Conn, Error, ListenerConfig, Mode, Opt, Owned};
 use std::io::Write;
 use std::net::TcpStream;
 
@@ -90,7 +90,7 @@ fn another_owner_keeps_it_open() {
     node.system.give(conn, second.pid, second.pid, sink).unwrap();
     node.kill(&first);
     // A monitor that fired before the connection changed hands.
-    node.system.owner_down(conn, first.pid, sink);
+    node.system.owner_down(Owned::Connection(conn), first.pid, sink);
     node.send(conn, &second, b"alive").unwrap();
     assert_eq!(read_exactly(&client, 5), b"alive");
     assert_eq!(node.system.give(conn, second.pid, first.pid, sink), Err(Error::Invalid), "it is dead");

@@ -6,6 +6,11 @@ mod common;
 
 mod accepting;
 mod active;
+mod bosh;
+mod bosh_churn;
+mod bosh_client;
+mod bosh_limits;
+mod bosh_requests;
 mod closing;
 mod reading;
 mod refusals;

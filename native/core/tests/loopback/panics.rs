@@ -1,7 +1,8 @@
 //! A bug in a reactor ends one connection.
 
+use crate::bosh_client::*;
 use crate::common::*;
-use megaphone_core::{Config, Error, Notice};
+use megaphone_core::{Config, Error, Notice, bosh};
 use std::io::Write;
 
 #[test]
@@ -23,4 +24,23 @@ fn a_panic_ends_its_connection_and_no_other() {
     let (third, mut client) = node.raw(&owner);
     client.write_all(b"new").unwrap();
     assert_eq!(node.recv(third, &owner, 0).unwrap(), b"new");
+}
+
+#[test]
+fn a_panic_ends_its_session_and_no_other() {
+    let both = Both::new(bosh::Config::default());
+    let other = both.port.connect();
+    let (id, owner, sid) = log_in(&both.node, &both.starter, &other);
+    let poll = both.poll(101);
+    both.holds(1);
+    both.node.system.inject_session_panic(both.conn());
+    let second = both.poll(102);
+    assert_eq!(both.node.notice(), Notice::Panicked { conn: None });
+    assert_eq!(both.owner.event(), "gone");
+    read_answer(&poll).terminates_with("internal-server-error");
+    read_answer(&second).terminates_with("internal-server-error");
+    (&other).write_all(&post(&body(&format!("rid='101' sid='{sid}'"), ""))).unwrap();
+    both.node.say(id, &owner, MESSAGE);
+    assert!(read_answer(&other).body.contains(MESSAGE));
+    assert_eq!(both.node.system.sessions(), [session_of(id)]);
 }

@@ -1,7 +1,7 @@
 //! Request mode: a handler starts when a request is whole, and between requests there is none.
 
 use crate::common::*;
-use megaphone_core::{Active, Conn, Error, Limits, ListenerConfig, Mode, Opt};
+use megaphone_core::{Active, Conn, Error, Limits, ListenerConfig, Mode, Opt, Owned};
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
@@ -86,7 +86,7 @@ fn a_parked_connection_comes_back_under_another_name() {
     assert_eq!(node.try_read(first, &handler, 0).err(), Some(Error::Closed));
     assert_eq!(node.try_send(first, &handler, b"x").err(), Some(Error::Closed));
     assert_eq!(node.system.close(first, &mut node.sink()), Err(Error::Closed));
-    node.system.owner_down(first, handler.pid, &mut node.sink());
+    node.system.owner_down(Owned::Connection(first), handler.pid, &mut node.sink());
 
     client.write_all(&get("/2")).unwrap();
     let second = starter.started();

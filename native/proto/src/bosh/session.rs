@@ -46,8 +46,10 @@ pub enum Closed {
 /// - [`handle_request`](Self::handle_request): a request with this session's id has arrived, whole;
 /// - [`handle_disconnect`](Self::handle_disconnect): an HTTP connection was lost before its request was answered;
 /// - [`handle_timeout`](Self::handle_timeout): the time that [`poll_timeout`](Self::poll_timeout) gave has come;
+/// - [`handle_delay`](Self::handle_delay): a request has arrived, and is kept back for a while;
 /// - [`queue_header`](Self::queue_header), [`queue_element`](Self::queue_element), [`queue_end`](Self::queue_end):
-///   the c2s has sent something; then, once for all that it sent in one go, [`flush`](Self::flush).
+///   the c2s has sent something; then, once for all that it sent in one go, [`flush`](Self::flush);
+/// - [`abort`](Self::abort): the session has to end.
 ///
 /// What follows from it is appended to `out`, to be carried out in order. After [`Event::Closed`] nothing more comes.
 /// `now` is time since any fixed start and never goes back; `config` is the same in each call.
@@ -190,6 +192,18 @@ impl Session {
         while self.window.is_waiting() && self.window.oldest().is_some_and(|held| held.answer_at <= now) {
             self.answer_oldest(config, now, out);
         }
+    }
+
+    /// A request has arrived that the caller will pass on later, or was lost before that: the session is not inactive.
+    pub fn handle_delay(&mut self, config: &Config, now: Duration) {
+        self.extend_rest(millis(now), config);
+    }
+
+    /// Ends the session at once. All its requests are answered with the condition; what is queued is left in
+    /// [`undelivered`](Self::undelivered).
+    pub fn abort(&mut self, condition: Condition, out: &mut Vec<Event>) {
+        self.answer_all(Some(condition), out);
+        self.close(Closed::ByServer, out);
     }
 
     /// The c2s has sent a stream header with these attributes.

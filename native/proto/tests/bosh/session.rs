@@ -421,3 +421,31 @@ fn an_idle_session_is_small_and_keeps_no_more_than_its_window() {
     let bytes = size_of::<Session>() + driver.session.heap_bytes();
     assert!(bytes <= 330, "{} + {}", size_of::<Session>(), driver.session.heap_bytes());
 }
+
+#[test]
+fn a_request_that_is_kept_back_keeps_the_session_alive() {
+    let mut driver = ready();
+    driver.now += Duration::from_secs(20);
+    driver.session.handle_delay(&driver.config, driver.now);
+    assert_eq!(driver.time_out().0, 30);
+}
+
+#[test]
+fn an_aborted_session_answers_all_its_requests() {
+    let mut driver = ready();
+    driver.poll(102);
+    driver.poll(101);
+    let (held, early) = (driver.poll(103), driver.poll(105));
+    assert_eq!((held.tickets(), early.tickets()), (vec![102], vec![]));
+    driver.session.queue_element(&crate::driver::element(MESSAGE));
+    let mut out = Vec::new();
+    driver.session.abort(Condition::SystemShutdown, &mut out);
+    let outcome = Outcome::of(out);
+    assert_eq!(outcome.closed, Some(Closed::ByServer));
+    assert_eq!(outcome.tickets(), [103, 105]);
+    for (_, answer) in &outcome.answers {
+        assert_eq!(short(answer), "<body type='terminate' condition='system-shutdown'/>");
+    }
+    assert_eq!(driver.session.undelivered().collect::<Vec<_>>(), [MESSAGE.as_bytes()]);
+    assert_eq!(driver.session.poll_timeout(), None);
+}
