@@ -2,8 +2,9 @@
 %% and programs that are run to their end, such as curl. Every wait is bounded.
 -module(megaphone_ct_client).
 
--export([strophe/2, strophe/3, stanza/2, slixmpp/2]).
--export([send/3, slot/3, await_online/1, await_message/2, await_closed/1, quit/1, hang_up/1]).
+-export([strophe/2, strophe/3, stanza/2, slixmpp/2, slixmpp/3]).
+-export([send/3, slot/3, await_online/1, await_message/2, await_closed/1, quit/1, hang_up/1, talk/2]).
+-export([command/2, await/2]).
 -export([run/2, curl/1]).
 
 -export_type([client/0, account/0]).
@@ -30,12 +31,29 @@ stanza(Url, {Jid, Password}) ->
 
 %% Starts slixmpp on a TCP port of 127.0.0.1.
 -spec slixmpp(inet:port_number(), account()) -> client().
-slixmpp(Port, {Jid, Password}) ->
-    Arguments = [script("slixmpp_client.py"), "127.0.0.1", integer_to_list(Port), Jid, Password],
+slixmpp(Port, Account) -> slixmpp(Port, Account, []).
+
+%% With a certificate to trust, it uses STARTTLS and nothing else.
+-spec slixmpp(inet:port_number(), account(), [Certificate :: file:filename()]) -> client().
+slixmpp(Port, {Jid, Password}, Certificate) ->
+    Arguments = [script("slixmpp_client.py"), "127.0.0.1", integer_to_list(Port), Jid, Password | Certificate],
     open("slixmpp " ++ Jid, installed(["venv", "bin", "python"]), Arguments, []).
 
 -spec send(client(), To :: string(), Text :: string()) -> ok.
 send(Client, To, Text) -> command(Client, ["send ", To, " ", Text]).
+
+%% Waits until both are online and has them send each other messages.
+-spec talk(client(), client()) -> ok.
+talk(First, Second) ->
+    FirstJid = await_online(First),
+    SecondJid = await_online(Second),
+    ok = send(First, SecondJid, "good evening"),
+    FirstJid = await_message(Second, "good evening"),
+    %% An answer of more than one TCP segment, with what XML has to escape and UTF-8 has to encode.
+    Long = lists:append(lists:duplicate(2000, "<&\"'> ")) ++ "end",
+    ok = send(Second, FirstJid, Long),
+    SecondJid = await_message(First, Long),
+    ok.
 
 %% Asks for an upload slot (slixmpp only).
 -spec slot(client(), Name :: string(), Bytes :: pos_integer()) -> {PutUrl :: string(), GetUrl :: string()}.
@@ -102,26 +120,44 @@ open(Name, Executable, Arguments, Environment) ->
                      [{args, Arguments}, {env, Environment}, {line, 65536}, exit_status, stderr_to_stdout, hide]),
     #{port => Port, name => Name}.
 
+%% Gives the client a command; stdio.js lists them.
+-spec command(client(), iodata()) -> ok.
 command(#{port := Port}, Line) ->
     true = port_command(Port, [Line, "\n"]),
     ok.
 
-%% Waits for an event and returns the words after its name. What else the client says goes into the log.
-await(Client, Event) ->
-    await(Client, Event, erlang:monotonic_time(millisecond) + ?EVENT_TIMEOUT).
+%% Waits for an event and returns the words after its name. Events of other names wait until they are asked for, in
+%% their order; what else the client says goes into the log.
+-spec await(client(), Event :: string()) -> string().
+await(#{port := Port} = Client, Event) ->
+    Earlier = case get({?MODULE, Port}) of
+        undefined -> [];
+        Events -> Events
+    end,
+    case lists:keytake(Event, 1, Earlier) of
+        {value, {Event, Words}, Others} ->
+            put({?MODULE, Port}, Others),
+            Words;
+        false ->
+            {Words, Others} = await(Client, Event, [], erlang:monotonic_time(millisecond) + ?EVENT_TIMEOUT),
+            put({?MODULE, Port}, Earlier ++ lists:reverse(Others)),
+            Words
+    end.
 
-await(#{port := Port, name := Name} = Client, Event, Deadline) ->
+await(#{port := Port, name := Name} = Client, Event, Others, Deadline) ->
     receive
         {Port, {data, {_, Line}}} ->
             case string:split(Line, " ") of
-                [Event | Rest] -> lists:append(Rest);
+                [Event | Rest] -> {lists:append(Rest), Others};
                 ["error" | Rest] -> error({client_error, Name, Rest});
-                _ -> ct:log("~ts: ~ts", [Name, Line]), await(Client, Event, Deadline)
+                [Other | Rest] ->
+                    ct:log("~ts: ~ts", [Name, Line]),
+                    await(Client, Event, [{Other, lists:append(Rest)} | Others], Deadline)
             end;
         {Port, {exit_status, Status}} ->
             error({client_ended, Name, Status, {before, Event}})
     after max(0, Deadline - erlang:monotonic_time(millisecond)) ->
-        error({client_is_late, Name, Event})
+        error({client_is_late, Name, Event, {instead, lists:reverse(Others)}})
     end.
 
 %% --- programs

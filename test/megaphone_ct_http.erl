@@ -2,7 +2,7 @@
 %% by one, exactly to their end.
 -module(megaphone_ct_http).
 
--export([connect/1, request/2, request/3, send/2, response/1, response/2, await_closed/1]).
+-export([connect/1, request/2, request/3, websocket_request/2, send/2, response/1, response/2, await_closed/1]).
 
 -export_type([response/0]).
 
@@ -30,6 +30,14 @@ request(Method, Path) -> request(Method, Path, []).
 request(Method, Path, Headers) ->
     [Method, " ", Path, " HTTP/1.1\r\nHost: 127.0.0.1\r\n",
      [[Name, ": ", Value, "\r\n"] || {Name, Value} <- Headers], "\r\n"].
+
+%% A handshake of RFC 6455 and RFC 7395.
+-spec websocket_request(string(), [{string(), string()}]) -> iodata().
+websocket_request(Path, Headers) ->
+    request("GET", Path, [
+        {"Connection", "Upgrade"}, {"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"},
+        {"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}, {"Sec-WebSocket-Protocol", "xmpp"} | Headers
+    ]).
 
 -spec send(gen_tcp:socket(), iodata()) -> ok.
 send(Socket, Data) -> ok = gen_tcp:send(Socket, Data).

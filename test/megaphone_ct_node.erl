@@ -5,19 +5,27 @@
 %% ends when the test node does.
 -module(megaphone_ct_node).
 
--export([start/2, stop/1, call/4, os_pid/1, port/2, url/3]).
--export([root/0, free_port/0, account/2, admin_account/1, reload/2, http_listener/2, certificate/1]).
+-export([start/2, start/3, stop/1, call/4, os_pid/1, port/2, url/3]).
+-export([root/0, free_port/0, account/2, admin_account/1, reload/2, reload/3, http_listener/2, certificate/1, log/2]).
 -export([reset_peak_memory/1, peak_memory/1, memory/1]).
 %% Called in ejabberd's node.
 -export([http_handlers/0]).
 
--export_type([ejabberd/0]).
+-export_type([ejabberd/0, changes/0]).
 
 -opaque ejabberd() :: #{
     peer := pid(),
     os_pid := string(),
     state := file:filename(),
-    ports := #{c2s | http => inet:port_number()}
+    ports := #{c2s | http => inet:port_number()},
+    changes := changes()
+}.
+
+%% How a node's configuration differs from that of scripts/lib/ejabberd.yml.in.
+-type changes() :: #{
+    listeners => [iodata()],
+    replace => [{Line :: string(), By :: string()}],  % a Line is there exactly once
+    options => iodata()                               % top-level lines
 }.
 
 %% Generous, for a machine that is busy: a test that waits this long has failed.
@@ -28,13 +36,16 @@
 %% Starts ejabberd with HttpModule (ejabberd_http or megaphone_http) as its HTTP listener and returns when it serves.
 %% Directory is made; it keeps the logs of a node that has failed.
 -spec start(module(), file:filename()) -> ejabberd().
-start(HttpModule, Directory) ->
+start(HttpModule, Directory) -> start(HttpModule, Directory, #{}).
+
+-spec start(module(), file:filename(), changes()) -> ejabberd().
+start(HttpModule, Directory, Changes) ->
     State = filename:absname(Directory),
     ok = filelib:ensure_dir(filename:join(State, "x")),
     Ports = #{c2s => free_port(), http => free_port()},
     ok = make_certificate(State),
     ok = file:write_file(base_config(State), render_config(HttpModule, State, Ports)),
-    ok = write_config(State, []),
+    ok = write_config(State, Changes),
     {ok, Peer, _} = peer:start(#{
         connection => standard_io,
         wait_boot => ?START_TIMEOUT,
@@ -46,7 +57,8 @@ start(HttpModule, Directory) ->
         peer => Peer,
         os_pid => peer:call(Peer, os, getpid, []),
         state => State,
-        ports => Ports
+        ports => Ports,
+        changes => Changes
     },
     %% ejabberd halts its node when it can't use its configuration: then the call exits.
     try
@@ -125,8 +137,15 @@ register_account(Ejabberd, User) ->
 
 %% Gives the running node a configuration with these listeners in addition to its first ones.
 -spec reload(ejabberd(), [iodata()]) -> ok.
-reload(#{state := State} = Ejabberd, Listeners) ->
-    ok = write_config(State, Listeners),
+reload(Ejabberd, Listeners) -> reload(Ejabberd, Listeners, []).
+
+%% And with these top-level lines.
+-spec reload(ejabberd(), [iodata()], iodata()) -> ok.
+reload(#{state := State, changes := Changes} = Ejabberd, Listeners, Options) ->
+    ok = write_config(State, Changes#{
+        listeners => [maps:get(listeners, Changes, []) | Listeners],
+        options => [maps:get(options, Changes, []) | Options]
+    }),
     ok = call(Ejabberd, ejabberd_config, reload, []).
 
 %% One more HTTP listener for reload/2. A string among the options is quoted.
@@ -162,6 +181,13 @@ status_field(#{os_pid := OsPid}, Field) ->
     {match, [KiloBytes]} = re:run(Status, Field ++ ":\\s+(\\d+) kB", [{capture, all_but_first, list}]),
     1024 * list_to_integer(KiloBytes).
 
+%% The lines of ejabberd's log in which the regular expression is found.
+-spec log(ejabberd(), string()) -> [binary()].
+log(#{state := State} = Ejabberd, Expression) ->
+    Handlers = call(Ejabberd, logger, get_handler_config, []),
+    [ok = call(Ejabberd, logger_std_h, filesync, [Id]) || #{id := Id, module := logger_std_h} <- Handlers],
+    log_lines(State, Expression).
+
 %% The processes that run ejabberd_http, whoever started them.
 -spec http_handlers() -> [pid()].
 http_handlers() ->
@@ -181,10 +207,17 @@ render_config(HttpModule, State, #{c2s := C2sPort, http := HttpPort}) ->
     ]),
     [Config, "\ncertfiles:\n  - \"", certificate_file(State), "\"\n"].
 
-write_config(State, Listeners) ->
+write_config(State, Changes) ->
     {ok, Base} = file:read_file(base_config(State)),
-    [Before, After] = string:split(Base, "\nlisten:\n"),
-    file:write_file(filename:join(State, "ejabberd.yml"), [Before, "\nlisten:\n", Listeners, After]).
+    Listen = "\nlisten:\n",
+    %% The listeners last: they may have lines that are to be replaced.
+    Replace = maps:get(replace, Changes, []) ++ [{Listen, [Listen | maps:get(listeners, Changes, [])]}],
+    Config = lists:foldl(fun replace_once/2, Base, Replace),
+    file:write_file(filename:join(State, "ejabberd.yml"), [Config, "\n", maps:get(options, Changes, [])]).
+
+replace_once({Text, By}, Config) ->
+    [Before, After] = string:split(Config, Text, all),
+    iolist_to_binary([Before, By, After]).
 
 make_certificate(State) ->
     Key = filename:join(State, "key.pem"),
@@ -207,12 +240,10 @@ await_listeners(Ports) ->
         end,
         Ports).
 
+log_lines(State, Expression) ->
+    {ok, Log} = file:read_file(filename:join([State, "log", "ejabberd.log"])),
+    [Line || Line <- binary:split(Log, <<"\n">>, [global]), re:run(Line, Expression) =/= nomatch].
+
 %% What ejabberd says in its log about warnings and worse.
 log(State) ->
-    case file:read_file(filename:join([State, "log", "ejabberd.log"])) of
-        {ok, Log} ->
-            Lines = binary:split(Log, <<"\n">>, [global]),
-            [Line || Line <- Lines, re:run(Line, "\\[(warning|error|critical)\\]") =/= nomatch];
-        {error, Reason} ->
-            {no_log, Reason}
-    end.
+    try log_lines(State, "\\[(warning|error|critical)\\]") catch error:Reason -> {no_log, Reason} end.

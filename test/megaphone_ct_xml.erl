@@ -42,13 +42,13 @@ stock_events() ->
     after 0 -> []
     end.
 
-%% In mode xmpp, with the caller as starter, until it ends.
+%% In mode xmpp unless the options say otherwise, with the caller as starter, until it ends.
 -spec listen(#{atom() => term()}) -> listener().
 listen(Options) ->
     {ok, Socket} = gen_tcp:listen(0, [{ip, ?LOOPBACK}, {backlog, 100}]),
     {ok, Fd} = inet:getfd(Socket),
     {ok, Port} = inet:port(Socket),
-    {ok, Listener} = megaphone_nif:listen(Fd, self(), Options#{mode => xmpp, starter => self()}),
+    {ok, Listener} = megaphone_nif:listen(Fd, self(), maps:merge(#{mode => xmpp, starter => self()}, Options)),
     {Listener, Port}.
 
 %% What the owner of a session is told when a client sends the chunks, each with a write of its own, and closes. A

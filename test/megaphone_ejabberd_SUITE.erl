@@ -1,10 +1,9 @@
-%% Real ejabberd with real clients. Every case of the group `stock' runs against ejabberd_http first, which shows that the
-%% case itself is right, and then against megaphone_http, which has to behave the same.
+%% HTTP of real ejabberd, with curl and other clients; megaphone_xmpp_SUITE has their XMPP sessions. Every case of the
+%% group `stock' runs against ejabberd_http first, which shows that the case itself is right, and then against
+%% megaphone_http, which has to behave the same.
 -module(megaphone_ejabberd_SUITE).
 
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
--export([strophe_chats_over_bosh/1, strophe_chats_over_websocket/1, stanza_chats_over_bosh/1,
-         stanza_chats_over_websocket/1, slixmpp_over_tcp_chats_with_strophe/1]).
 -export([large_upload_comes_back_identical/1, chunked_upload/1, upload_waits_for_100_continue/1,
          head_has_no_body/1, http_1_0_connection_is_closed/1, connection_close_is_honoured/1,
          connection_is_kept/1, pipelined_requests_are_answered_in_order/1, web_admin_asks_for_a_password/1]).
@@ -27,9 +26,7 @@ groups() ->
      {megaphone, [], cases() ++ beyond_stock()}].
 
 cases() ->
-    [strophe_chats_over_bosh, strophe_chats_over_websocket, stanza_chats_over_bosh, stanza_chats_over_websocket,
-     slixmpp_over_tcp_chats_with_strophe,
-     large_upload_comes_back_identical, chunked_upload, upload_waits_for_100_continue, head_has_no_body,
+    [large_upload_comes_back_identical, chunked_upload, upload_waits_for_100_continue, head_has_no_body,
      http_1_0_connection_is_closed, connection_close_is_honoured, connection_is_kept, web_admin_asks_for_a_password,
      reload_frees_and_takes_the_port, listener_on_ipv6, listener_on_unix_socket, https_and_secure_websocket,
      random_bytes_leave_the_node_up, killed_handler_leaves_the_node_up, node_stops_with_clients_connected].
@@ -62,43 +59,6 @@ end_per_testcase(_Case, Config) ->
         ok -> ok;
         _ -> megaphone_ct_node:reload(ejabberd(Config), [])
     end.
-
-%% --- XMPP: two clients, messages both ways
-
-strophe_chats_over_bosh(Config) ->
-    chat(strophe(Config, "http", "/bosh"), strophe(Config, "http", "/bosh")).
-
-strophe_chats_over_websocket(Config) ->
-    chat(strophe(Config, "ws", "/ws"), strophe(Config, "ws", "/ws")).
-
-stanza_chats_over_bosh(Config) ->
-    {First, Second} = {stanza(Config, "http", "/bosh"), strophe(Config, "ws", "/ws")},
-    talk(First, Second),
-    %% stanza sends the end of its session beside a poll that is under way. When it overtakes the poll, ejabberd 23.01
-    %% does not look at it before that poll is answered, a minute later: no orderly end to wait for.
-    ok = megaphone_ct_client:hang_up(First),
-    ok = megaphone_ct_client:quit(Second).
-
-stanza_chats_over_websocket(Config) ->
-    chat(stanza(Config, "ws", "/ws"), strophe(Config, "http", "/bosh")).
-
-slixmpp_over_tcp_chats_with_strophe(Config) ->
-    chat(slixmpp(Config), strophe(Config, "ws", "/ws")).
-
-chat(First, Second) ->
-    talk(First, Second),
-    ok = megaphone_ct_client:quit(First),
-    ok = megaphone_ct_client:quit(Second).
-
-talk(First, Second) ->
-    FirstJid = megaphone_ct_client:await_online(First),
-    SecondJid = megaphone_ct_client:await_online(Second),
-    ok = megaphone_ct_client:send(First, SecondJid, "good evening"),
-    ?assertEqual(FirstJid, megaphone_ct_client:await_message(Second, "good evening")),
-    %% An answer of more than one TCP segment, with what XML has to escape and UTF-8 has to encode.
-    Long = lists:append(lists:duplicate(2000, "<&\"'> ")) ++ "end",
-    ok = megaphone_ct_client:send(Second, FirstJid, Long),
-    ?assertEqual(SecondJid, megaphone_ct_client:await_message(First, Long)).
 
 %% --- HTTP
 
@@ -334,7 +294,7 @@ https_and_secure_websocket(Config) ->
     ?assertEqual(<<"200">>, curl_status(["--cacert", Certificate, "https://" ++ Address ++ "/bosh"])),
     Secure = megaphone_ct_client:strophe("wss://" ++ Address ++ "/ws", account(Config),
                                          [{"NODE_EXTRA_CA_CERTS", Certificate}]),
-    chat(Secure, strophe(Config, "ws", "/ws")),
+    ok = megaphone_ct_client:talk(Secure, strophe(Config, "ws", "/ws")),
     ok = megaphone_ct_node:reload(ejabberd(Config), []).
 
 %% --- failures and stops
@@ -350,24 +310,16 @@ killed_handler_leaves_the_node_up(Config) ->
     true = megaphone_ct_node:call(ejabberd(Config), erlang, exit, [Handler, kill]),
     ok = megaphone_ct_http:await_closed(Socket),
     ?assertEqual(<<"200">>, curl_status([url(Config, "http", "/bosh")])),
-    chat(strophe(Config, "ws", "/ws"), strophe(Config, "http", "/bosh")).
+    ok = megaphone_ct_client:talk(strophe(Config, "ws", "/ws"), strophe(Config, "http", "/bosh")).
 
 node_stops_with_clients_connected(Config) ->
-    Clients = [strophe(Config, "ws", "/ws"), slixmpp(Config)],
-    %% These two don't say why they were disconnected: stock ejabberd tells BOSH clients nothing at all, and stanza
-    %% keeps the reason to itself.
-    BoshClient = strophe(Config, "http", "/bosh"),
-    Stanza = stanza(Config, "ws", "/ws"),
-    [megaphone_ct_client:await_online(Client) || Client <- [BoshClient, Stanza | Clients]],
     Idle = connect(Config),
     ok = megaphone_ct_http:send(Idle, megaphone_ct_http:request("GET", "/bosh")),
     ?assertMatch(#{status := 200}, megaphone_ct_http:response(Idle)),
     Silent = connect(Config),
     ok = megaphone_ct_node:stop(ejabberd(Config)),
     ok = megaphone_ct_http:await_closed(Idle),
-    ok = megaphone_ct_http:await_closed(Silent),
-    _ = megaphone_ct_client:await_closed(Stanza),
-    [?assertEqual("system-shutdown", megaphone_ct_client:await_closed(Client)) || Client <- Clients].
+    ok = megaphone_ct_http:await_closed(Silent).
 
 %% --- helpers
 
@@ -380,8 +332,6 @@ url(Config, Scheme, Path) -> megaphone_ct_node:url(ejabberd(Config), Scheme, Pat
 account(Config) -> megaphone_ct_node:account(ejabberd(Config), "user").
 
 strophe(Config, Scheme, Path) -> megaphone_ct_client:strophe(url(Config, Scheme, Path), account(Config)).
-
-stanza(Config, Scheme, Path) -> megaphone_ct_client:stanza(url(Config, Scheme, Path), account(Config)).
 
 slixmpp(Config) -> megaphone_ct_client:slixmpp(megaphone_ct_node:port(ejabberd(Config), c2s), account(Config)).
 

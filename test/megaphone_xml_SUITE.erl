@@ -6,11 +6,12 @@
 -export([streams_give_the_events_of_fxml_stream/1, streams_byte_by_byte_give_the_same_events/1,
          broken_streams_give_an_error/1, broken_header_is_answered_by_the_library/1,
          stanzas_too_big_give_the_same_error/1, forbidden_xml_names_its_condition/1,
-         random_elements_arrive_as_they_are/1, stream_restart_forgets_namespaces/1]).
+         random_elements_arrive_as_they_are/1, stream_restart_forgets_namespaces/1, what_was_read_ahead_makes_room/1]).
 -export([packets_sent_are_those_of_fxml/1, random_elements_are_sent_as_by_fxml/1, odd_terms_are_taken_as_by_fxml/1,
          terms_that_are_no_packets_are_badarg/1, long_work_is_refused_on_a_normal_scheduler/1,
          packets_wait_for_room_and_flush/1]).
--export([facts_and_names_of_a_session/1, sessions_that_are_gone_are_closed/1, settings_are_checked/1]).
+-export([facts_and_names_of_a_session/1, websocket_session_is_one_of_its_own/1, sessions_that_are_gone_are_closed/1,
+         settings_are_checked/1]).
 
 -include_lib("stdlib/include/assert.hrl").
 
@@ -27,11 +28,12 @@ all() ->
     [streams_give_the_events_of_fxml_stream, streams_byte_by_byte_give_the_same_events, broken_streams_give_an_error,
      broken_header_is_answered_by_the_library,
      stanzas_too_big_give_the_same_error, forbidden_xml_names_its_condition, random_elements_arrive_as_they_are,
-     stream_restart_forgets_namespaces,
+     stream_restart_forgets_namespaces, what_was_read_ahead_makes_room,
      packets_sent_are_those_of_fxml, random_elements_are_sent_as_by_fxml, odd_terms_are_taken_as_by_fxml,
      terms_that_are_no_packets_are_badarg, long_work_is_refused_on_a_normal_scheduler,
      packets_wait_for_room_and_flush,
-     facts_and_names_of_a_session, sessions_that_are_gone_are_closed, settings_are_checked].
+     facts_and_names_of_a_session, websocket_session_is_one_of_its_own, sessions_that_are_gone_are_closed,
+     settings_are_checked].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(fast_xml),
@@ -121,6 +123,28 @@ stream_restart_forgets_namespaces(_Config) ->
     ?assertMatch({xmlstreamstart, <<"stream:stream">>, [{<<"xmlns">>, <<"jabber:server">>} | _]}, event()),
     ?assertEqual({xmlstreamelement, {xmlel, <<"a">>, [], []}}, event()),
     ok = close(Stream).
+
+%% A stanza that comes before its owner, longer than what is read ahead: the rest is in the kernel, which tells of it
+%% only once.
+what_was_read_ahead_makes_room(_Config) ->
+    {Listener, Port} = listen(#{max_stanza => ?MAX_STANZA}),
+    {ok, Client} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}], ?TIMEOUT),
+    Text = binary:copy(<<"x">>, 200000),
+    ok = gen_tcp:send(Client, [?HEADER, "<a>", Text, "</a>"]),
+    Session = receive {'$megaphone_start', Listener, Started} -> Started
+              after ?TIMEOUT -> error(timeout)
+              end,
+    ok = await_read_ahead(Session),
+    ok = megaphone_nif:xmpp_started(Session, self()),
+    ?assertMatch({xmlstreamstart, _, _}, event()),
+    ?assertEqual({xmlstreamelement, {xmlel, <<"a">>, [], [{xmlcdata, Text}]}}, event()),
+    ok = close({Client, Session}).
+
+await_read_ahead(Session) ->
+    case megaphone_nif:xmpp_info(Session) of
+        {ok, #{inbound := Bytes}} when Bytes >= 65536 -> ok;
+        {ok, _} -> erlang:yield(), await_read_ahead(Session)
+    end.
 
 compare(Listener, Chunks) -> compare(Listener, Chunks, ?MAX_STANZA).
 
@@ -305,6 +329,36 @@ facts_and_names_of_a_session(_Config) ->
     [?assertEqual(ok, megaphone_nif:xmpp_shaper(Session, Shaper)) || Shaper <- [{1000, 2000}, {1 bsl 40, 1}, none]],
     [?assertError(badarg, megaphone_nif:xmpp_shaper(Session, Shaper)) || Shaper <- [{0, 1}, {1, 0}, 5, other]],
     ok = close(Stream).
+
+%% On a route of an HTTP listener. Its facts are those of the request, and only until there is an owner.
+websocket_session_is_one_of_its_own(_Config) ->
+    {Listener, Port} = listen(#{mode => http, routes => [{<<"/ws">>, websocket}]}),
+    {ok, Client} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}], ?TIMEOUT),
+    ok = gen_tcp:send(Client, [
+        "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        "Sec-WebSocket-Protocol: xmpp\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n",
+        message("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='localhost' version='1.0'/>")
+    ]),
+    Session = receive {'$megaphone_start', Listener, {websocket, _} = Started} -> Started
+              after ?TIMEOUT -> error(timeout)
+              end,
+    ?assertMatch({ok, #{host := <<"localhost">>, path := <<"/ws">>, forwarded_for := <<"192.0.2.1">>}},
+                 megaphone_nif:xmpp_facts(Session)),
+    ok = megaphone_nif:xmpp_started(Session, self()),
+    {ok, Facts} = megaphone_nif:xmpp_facts(Session),
+    ?assertEqual([listener, local, peer], lists:sort(maps:keys(Facts))),
+    ?assertMatch({ok, #{transport := websocket}}, megaphone_nif:xmpp_info(Session)),
+    ?assertMatch({xmlstreamstart, <<"stream:stream">>, _}, event()),
+    ok = gen_tcp:send(Client, message("<presence xmlns='jabber:client'/>")),
+    ?assertEqual({xmlstreamelement, {xmlel, <<"presence">>, [{<<"xmlns">>, <<"jabber:client">>}], []}}, event()),
+    ok = send(Session, {xmlstreamelement, {xmlel, <<"presence">>, [], []}}),
+    ok = megaphone_nif:xmpp_close(Session),
+    Sent = megaphone_ct_sockets:receive_all(Client),
+    ?assertMatch({match, _}, re:run(Sent, "^HTTP/1.1 101 .*\r\n\r\n..<presence xmlns='jabber:client'/>", [dotall])).
+
+%% A frame with a mask, which may be zero.
+message(Text) -> [<<1:1, 0:3, 1:4, 1:1, (length(Text)):7, 0:32>>, Text].
 
 sessions_that_are_gone_are_closed(_Config) ->
     Listener = listen(#{}),

@@ -19,7 +19,7 @@
 -define(SEND_TIMEOUT, 15000).
 
 %% How long a session is idle before it hibernates, in milliseconds.
--define(HIBERNATE_AFTER, 10000).
+-define(HIBERNATE_AFTER, 1000).
 
 %% --- for ejabberd's own accept loop, which runs where tcp_init/2 has left the socket to it
 

@@ -91,6 +91,8 @@ next({stop, _Reason, _State} = Stop) ->
 
 %% With messages in the mailbox, one more is put behind them: what they send shares a write.
 flush_after(0) ->
+    %% Some 300 bytes that a session would keep for its next random number. It is seeded again when it needs one.
+    _ = erase(rand_seed),
     flush();
 flush_after(_Length) ->
     case put(?FLUSH, true) of

@@ -17,22 +17,62 @@ const client = XMPP.createClient({
     transports: { websocket: false, bosh: false, [transport]: url },
 });
 
+let condition;
+let isCut = false;
 client.on('session:started', () => client.sendPresence());
-// The server has handled the presence when it echoes it to this resource.
-client.on('presence', (presence) => { if (presence.from === client.jid) emit('online', client.jid); });
-client.on('message', ({ from, body }) => { if (body) emit('message', from, body); });
+client.on('stream:management:resumed', () => emit('resumed'));
+client.on('presence', ({ type = 'available', from }) => {
+    // The server has handled the presence when it echoes it to this resource.
+    if (from === client.jid) emit('online', client.jid);
+    else emit('presence', type, from);
+});
+client.on('message', ({ type, from, body }) => { if (body) emit(type === 'groupchat' ? type : 'message', from, body); });
+client.on('carbon:received', ({ carbon: { forward: { message } } }) => emit('carbon', message.from, message.body));
+client.on('roster:update', ({ roster }) => roster.items.forEach((item) => emit('push', item.jid, item.subscription)));
 client.on('auth:failed', () => fail('authentication failed'));
-client.on('disconnected', (error) => error ? fail(error) : closed());
+client.on('streamError', (error) => { condition = error.condition; });
+client.on('bosh:terminate', (body) => { condition ??= body.condition; });
+client.on('disconnected', (error) => {
+    if (error) fail(error);
+    else if (isCut) emit('cut');
+    else closed(condition);
+});
+// stanza 12.22 trips over stanzas in the <body/> with which a BOSH session ends: it has ended its own stream by then.
+// The session is over all the same.
+process.on('uncaughtException', (error) => {
+    if (error.code === 'ERR_STREAM_PUSH_AFTER_EOF') closed(condition);
+});
 client.connect();
 
 serve({
     send: (to, body) => client.sendMessage({ to, body, type: 'chat' }),
-    quit: () => {
-        // stanza 12.22 trips over stanzas in the <body/> with which a BOSH session ends: it has ended its own stream by
-        // then. The session is over all the same.
-        process.prependListener('uncaughtException', (error) => {
-            if (error.code === 'ERR_STREAM_PUSH_AFTER_EOF') closed();
-        });
-        client.disconnect();
+    presence: (type, to) => client.sendPresence(type === 'available' ? { to } : { to, type }),
+    status: (status, rest) => client.sendPresence({ status: `${status} ${rest}` }),
+    roster: async () => emit('roster', ...(await client.getRoster()).items.map((item) => item.jid)),
+    'roster-set': (contact) => client.updateRosterItem({ jid: contact }),
+    join: async (room, nick) => {
+        await client.joinRoom(room, nick);
+        emit('joined', room);
     },
+    groupchat: (to, body) => client.sendMessage({ to, body, type: 'groupchat' }),
+    leave: async (room, nick) => {
+        await client.leaveRoom(room, nick);
+        emit('left', room);
+    },
+    carbons: async () => {
+        await client.enableCarbons();
+        emit('carbons');
+    },
+    // Not markInactive() and markActive(): stanza 12.22 calls the field by another name there and sends nothing.
+    inactive: () => client.send('csi', { state: 'inactive' }),
+    active: () => client.send('csi', { state: 'active' }),
+    cut: () => {
+        isCut = true;
+        client.transport.socket.terminate();
+    },
+    reconnect: () => {
+        isCut = false;
+        client.connect();
+    },
+    quit: () => client.disconnect(),
 });

@@ -307,7 +307,14 @@ impl<H: Host> Connection<H> {
         for turn in 0..READS_A_TURN {
             if !self.flags.readable || !self.wants_input() {
                 // A write may have found the end of the source: whoever reads has to learn of it.
-                return if turn == 0 || self.fault.is_some() { self.settle(cx) } else { Fate::Keep };
+                if turn > 0 && self.fault.is_none() {
+                    return Fate::Keep;
+                }
+                // What was read ahead may have been used up just now: then there is room for what was left behind.
+                return match self.settle(cx) {
+                    Fate::Keep => self.look_if_room(),
+                    fate => fate,
+                };
             }
             self.read_source(buf, cx.system.now());
             if self.settle(cx) == Fate::Gone {

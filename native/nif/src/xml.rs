@@ -137,7 +137,8 @@ impl Reader {
             Effort::Normal => Some(Self::NORMAL),
             Effort::Unbounded => None,
         };
-        Self { builder: ElementBuilder::default(), left }
+        // Room for most stanzas.
+        Self { builder: ElementBuilder::with_capacity(32, 512), left }
     }
 
     fn finish(self) -> Result<Element, ReadError> {

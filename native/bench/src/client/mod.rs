@@ -14,7 +14,7 @@ use std::io::ErrorKind;
 
 use crate::generator::io::Gone;
 
-/// Why a user was given up. Users that failed are counted by this and never tried again.
+/// Why a user was given up, or has to try again where an order allows that ([`Failure::is_passing`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The connection could not be made.
@@ -29,12 +29,21 @@ pub(crate) enum Failure {
     NoConnection,
     /// Its turn had not come when the run was given up.
     NotBegun,
+    /// The server closed the WebSocket with this code (RFC 6455, section 7.4) before it offered anything.
+    TurnedAway(u16),
     /// The server refused, with this condition of XMPP, SASL or BOSH.
     Rejected(String),
     /// An HTTP status that is no success.
     Status(u16),
     /// The server sent what the protocol does not allow, or what the generator does not understand.
     Malformed(&'static str),
+}
+
+impl Failure {
+    /// Whether the same user may find the server willing a moment later: it was busy, and asked nothing yet.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::TurnedAway(_))
+    }
 }
 
 impl From<Gone> for Failure {
@@ -56,6 +65,7 @@ impl fmt::Display for Failure {
             Self::TimedOut => f.write_str("timed out"),
             Self::NoConnection => f.write_str("no connection free to send it"),
             Self::NotBegun => f.write_str("not begun in time"),
+            Self::TurnedAway(code) => write!(f, "turned away (WebSocket close {code})"),
             Self::Rejected(condition) => write!(f, "refused ({condition})"),
             Self::Status(code) => write!(f, "HTTP status {code}"),
             Self::Malformed(what) => write!(f, "malformed {what}"),

@@ -61,6 +61,11 @@ impl Session {
         !matches!(self.stage, Stage::Connecting)
     }
 
+    /// Whether the stream has been opened and the server has not said yet how to authenticate.
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(self.stage, Stage::Opening)
+    }
+
     /// Whether the stream has been closed in good order.
     pub(crate) fn has_left(&self) -> bool {
         matches!(self.stage, Stage::Left)

@@ -221,6 +221,7 @@ impl Client {
                 Frame::Text(message) => framed(Element::whole(message)?),
                 // In good order, </stream> or <close/> comes before it.
                 Frame::Close(_) if self.session.has_left() => continue,
+                Frame::Close(code) if self.session.is_opening() => return Err(Failure::TurnedAway(code)),
                 Frame::Close(code) => {
                     return Err(Failure::Rejected(format!("WebSocket close {code}")));
                 }
@@ -371,5 +372,26 @@ mod tests {
         let mut out = Output::new(1);
         let mut client = Client::new(Transport::Tcp, &mut out);
         assert_eq!(client.received(0, b" \n ", &user, &mut out), Ok(3));
+    }
+
+    #[test]
+    fn a_websocket_that_is_closed_before_anything_is_offered_was_turned_away() {
+        let accounts = accounts();
+        let user = User { accounts: &accounts, number: 0 };
+        let mut out = Output::new(1);
+        let mut client =
+            Client { session: Session::default(), carrier: Carrier::WebSocket(WebSocket::default()) };
+        client.session.start();
+        let close = [0x88, 2, 0x03, 0xe8];
+        let failure = client.received(0, &close, &user, &mut out).unwrap_err();
+        assert_eq!(failure, Failure::TurnedAway(1000));
+        assert!(failure.is_passing());
+        let offer = b"<stream:features xmlns:stream='s'><mechanisms><mechanism>ANONYMOUS</mechanism>\
+                      </mechanisms></stream:features>";
+        let mut frame = vec![0x81, offer.len() as u8];
+        frame.extend_from_slice(offer);
+        client.received(0, &frame, &user, &mut out).unwrap();
+        let failure = client.received(0, &close, &user, &mut out).unwrap_err();
+        assert!(!failure.is_passing(), "{failure}");
     }
 }

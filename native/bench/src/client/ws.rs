@@ -137,7 +137,8 @@ fn frame(opcode: u8, payload: &[u8], random: &mut Random, out: &mut Vec<u8>) {
     out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-fn accept(key: &str) -> String {
+/// The answer that proves a handshake with `key` understood (RFC 6455, section 4.2.2).
+pub(crate) fn accept(key: &str) -> String {
     STANDARD
         .encode(Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize())
 }

@@ -14,7 +14,7 @@ use crate::commands::{print_verdict, rate, resolve, show};
 use crate::compare::chat::BODY;
 use crate::generator::crowd_run::CrowdRun;
 use crate::generator::latency::Summary;
-use crate::generator::orders::{Kind, Members, PhaseReport, Rate};
+use crate::generator::orders::{Arrival, Kind, Members, PhaseReport, Rate};
 use crate::measure::{kernel, process};
 
 /// Options of `load`.
@@ -124,7 +124,8 @@ fn members(options: &Options) -> Result<Members> {
 /// Log in, hold, log out.
 fn cycle(run: &CrowdRun, options: &Options, before: &Machine, lines: &mut Vec<String>) -> Result<()> {
     let bar = bar("log in", options.users as u64);
-    let report = run.log_in(options.ramp, options.at_once, |count| bar.set_position(count))?;
+    let arrival = Arrival { ramp: options.ramp, at_once: options.at_once, retries: 0 };
+    let report = run.log_in(arrival, |count| bar.set_position(count))?;
     bar.finish_and_clear();
     lines.push(line("logged in", &report));
     let long = Duration::from_secs(options.hold);

@@ -49,8 +49,7 @@ impl Case for Http {
         )
     }
 
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial> {
-        let mut trial = Trial::default();
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
         let server = lab.start(variant, 2000)?;
         for connections in CONNECTIONS {
             let bar = lab.bar(format!("{}: wrk, {connections} connections", variant.name), 1);
@@ -64,8 +63,8 @@ impl Case for Http {
             trial.failed(figures.failures());
             trial.keep(&format!("wrk, {connections} connections"), &figures);
         }
-        fixed_rate(&mut trial, lab, variant, server.http)?;
-        Ok(trial)
+        fixed_rate(trial, lab, variant, server.http)?;
+        Ok(())
     }
 }
 

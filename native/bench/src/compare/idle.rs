@@ -21,7 +21,7 @@ pub(crate) const KERNEL_BYTES_A_SOCKET: f64 = 3800.0;
 const CONNECTIONS: usize = 10_000;
 
 /// Seconds until a node that has just started gives nothing more back.
-const SETTLE_BEFORE: u64 = 20;
+pub(crate) const SETTLE_BEFORE: u64 = 20;
 
 impl Idle {
     fn settle_seconds(lab: &Lab<'_>) -> u64 {
@@ -36,17 +36,16 @@ impl Case for Idle {
 
     fn describe(&self, lab: &Lab<'_>) -> String {
         format!(
-            "{} keep-alive HTTP connections, each idle after one answered request. Memory is measured {} s \
-             after the last connection, and {SETTLE_BEFORE} s after some first ones have gone, {}.",
+            "{} keep-alive HTTP connections, each idle after one answered request. Memory is measured \
+             when the VM's memory no longer changes, at least {} s after the last connection, and {SETTLE_BEFORE} s after some first ones have gone, {}.",
             lab.options.users.unwrap_or(CONNECTIONS),
             Self::settle_seconds(lab),
             lab.garbage()
         )
     }
 
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial> {
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
         let connections = lab.options.users.unwrap_or(CONNECTIONS);
-        let mut trial = Trial::default();
         let mut server = lab.start(variant, connections)?;
         let target = server.http;
         let plan = |connections| Plan {
@@ -73,21 +72,35 @@ impl Case for Idle {
         if opened == 0 {
             bail!("no connection could be opened: {:?}", trial.failures);
         }
-        add_memory(&mut trial, "", &before, &after, opened);
-        Ok(trial)
+        add_memory(trial, "", &before, &after, opened);
+        Ok(())
     }
 }
 
 /// Adds what each of `users` added to the server, under names that begin with `prefix`.
-pub(crate) fn add_memory(trial: &mut Trial, prefix: &str, before: &Snapshot, after: &Snapshot, users: usize) {
+/// Says how many bytes that is all-in.
+pub(crate) fn add_memory(
+    trial: &mut Trial,
+    prefix: &str,
+    before: &Snapshot,
+    after: &Snapshot,
+    users: usize,
+) -> f64 {
     let each = PerUser::between(before, after, users);
     trial.add(format!("{prefix}Erlang processes"), Unit::Count, each.processes);
     trial.add(format!("{prefix}Erlang ports"), Unit::Count, each.ports);
     trial.add(format!("{prefix}BEAM bytes (own count)"), Unit::Bytes, each.beam);
     trial.add(format!("{prefix}resident bytes"), Unit::Bytes, each.resident);
+    trial.add(format!("{prefix}bytes from malloc (Rust)"), Unit::Bytes, each.malloc);
     trial.add(format!("{prefix}kernel bytes"), Unit::Bytes, each.kernel).against(KERNEL_BYTES_A_SOCKET);
     trial.add(format!("{prefix}all-in bytes"), Unit::Bytes, each.all_in).against(KERNEL_BYTES_A_SOCKET);
     trial.notes.push(format!("kernel memory by {:?}", after.kernel.source));
+    for (when, snapshot) in [("before", before), ("after", after)] {
+        if !snapshot.is_settled {
+            trial.notes.push(format!("{prefix}memory {when} they came had not come to rest"));
+        }
+    }
     trial.keep(&format!("{prefix}before"), before);
     trial.keep(&format!("{prefix}after"), after);
+    each.all_in
 }

@@ -6,8 +6,9 @@ use crate::client::user::Transport;
 use crate::compare::Case;
 use crate::compare::lab::Lab;
 use crate::compare::outcome::{Trial, Unit};
-use crate::generator::crowd_run::CrowdRun;
+use crate::compare::target::{Bound, Target};
 use crate::generator::latency::Summary;
+use crate::generator::orders::Arrival;
 use crate::measure::process::cpu_seconds;
 use crate::server::variant::Variant;
 
@@ -17,6 +18,8 @@ pub(crate) struct Logins;
 /// Logins in progress at any time: enough to keep two cores busy, few enough for a backlog of 5 to be the
 /// only thing in their way.
 const AT_ONCE: usize = 32;
+/// A user who is turned away has failed: to take logins is what is measured.
+const ARRIVAL: Arrival = Arrival { ramp: f64::INFINITY, at_once: AT_ONCE, retries: 0 };
 
 impl Logins {
     fn users(lab: &Lab<'_>) -> usize {
@@ -31,18 +34,18 @@ impl Logins {
     ) -> Result<()> {
         let name = transport.name();
         let users = Self::users(lab);
-        let (server, members) = lab.start_with_accounts(variant, transport, users)?;
-        let cpu = cpu_seconds(server.pid())?;
-        let run = CrowdRun::start(&members)?;
-        let bar = lab.bar(format!("{} {name}: log in", variant.name), users as u64);
-        let report = run.log_in(f64::INFINITY, AT_ONCE, |count| bar.set_position(count));
+        let mut site = lab.start_with_accounts(variant, transport, users)?;
+        let bar = lab.bar(format!("{}: log in", site.label), users as u64);
+        let (report, cpu) = site.with_users(trial, |server, run, _| {
+            let before = cpu_seconds(server.pid())?;
+            let report = run.log_in(ARRIVAL, |count| bar.set_position(count))?;
+            Ok((report, cpu_seconds(server.pid())? - before))
+        })?;
         bar.finish_and_clear();
-        let cpu = cpu_seconds(server.pid()).map(|now| now - cpu);
-        trial.failed(run.finish()?);
-        let (report, cpu) = (report?, cpu?);
         if report.done == 0 {
             bail!("nobody could log in");
         }
+        trial.add(format!("{name}: users who failed"), Unit::Whole, users as f64 - report.done as f64);
         let latency = Summary::of(&report.latency);
         let rate = report.done as f64 / report.elapsed.as_secs_f64().max(f64::EPSILON);
         trial.add(format!("{name}: logins"), Unit::PerSecond, rate);
@@ -62,13 +65,22 @@ impl Case for Logins {
     fn describe(&self, lab: &Lab<'_>) -> String {
         format!(
             "{} users log in by SASL PLAIN (passwords are stored as they are), {AT_ONCE} at a time, each as \
-             soon as another one's initial presence has come back.",
+             soon as another one's initial presence has come back. Nobody tries twice.",
             Self::users(lab)
         )
     }
 
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial> {
-        Ok(lab
-            .each_transport(|lab, transport, trial| Self::measure_transport(lab, variant, transport, trial)))
+    fn targets(&self) -> Vec<Target> {
+        let least = [(Transport::Tcp, 1.2), (Transport::Ws, 2.0), (Transport::Bosh, 2.0)];
+        least
+            .map(|(transport, ratio)| {
+                Target::new(format!("{}: logins", transport.name()), Bound::RatioAtLeast(ratio))
+            })
+            .to_vec()
+    }
+
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
+        lab.each_transport(trial, |transport, trial| Self::measure_transport(lab, variant, transport, trial));
+        Ok(())
     }
 }

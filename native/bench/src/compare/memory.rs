@@ -1,29 +1,34 @@
 //! What a logged-in user with presence costs the server, over each transport.
 
-use std::time::Duration;
-
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::client::user::Transport;
 use crate::compare::Case;
-use crate::compare::idle::add_memory;
-use crate::compare::lab::Lab;
-use crate::compare::outcome::Trial;
-use crate::generator::crowd_run::CrowdRun;
-use crate::measure::{Snapshot, process};
+use crate::compare::idle::{SETTLE_BEFORE, add_memory};
+use crate::compare::lab::{Lab, TRANSPORTS};
+use crate::compare::outcome::{Trial, Unit};
+use crate::compare::target::{Bound, Target};
+use crate::measure::{beam, process};
 use crate::server::variant::Variant;
 
 /// The comparison.
 pub(crate) struct Memory;
+
+const MEGABYTE: f64 = 1024.0 * 1024.0;
+
+/// What a user of Megaphone may cost, whatever the transport: the names of the figures, and the most.
+const TARGETS: [(&str, f64); 3] =
+    [("Erlang processes", 1.01), ("resident bytes", 7000.0), ("BEAM bytes (own count)", 5800.0)];
 
 impl Memory {
     fn users(lab: &Lab<'_>) -> usize {
         lab.options.users.unwrap_or(lab.pick(3000, 15_000))
     }
 
-    /// A held poll of BOSH ends after 60 s: memory is measured while each is still in its first.
+    /// Longer than processes that hibernate wait before they do. A held poll of BOSH ends after 60 s, and is
+    /// followed by the next one.
     fn settle_seconds(lab: &Lab<'_>) -> u64 {
-        lab.pick(8, 30)
+        lab.pick(15, 30)
     }
 
     fn measure_transport(
@@ -32,24 +37,29 @@ impl Memory {
         transport: Transport,
         trial: &mut Trial,
     ) -> Result<()> {
-        let name = transport.name();
         let users = Self::users(lab);
-        let (mut server, members) = lab.start_with_accounts(variant, transport, users)?;
-        lab.settle("before", Duration::from_secs(Self::settle_seconds(lab)));
-        let before = Snapshot::take(&mut server)?;
+        let mut site = lab.start_with_accounts(variant, transport, users)?;
+        let before = lab.settled(&mut site.server, SETTLE_BEFORE)?;
         let own = process::Figures::take(std::process::id())?;
-        let run = CrowdRun::start(&members)?;
-        let online = lab.log_everybody_in(&run, &format!("{} {name}", variant.name), users);
-        let after = lab.settled(&mut server, Self::settle_seconds(lab));
-        let own = process::Figures::take(std::process::id())?.resident - own.resident;
-        trial.failed(run.finish()?);
-        let (online, after) = (online? as usize, after?);
-        if online == 0 {
-            bail!("nobody could log in");
-        }
-        add_memory(trial, &format!("{name}: "), &before, &after, online);
+        let prefix = format!("{}: ", transport.name());
+        let (online, after, hibernating, own) =
+            site.with_everybody_online(lab, &prefix, trial, |online| {
+                let after = lab.settled(online.server, Self::settle_seconds(lab))?;
+                // Only now: to be asked may wake a process.
+                let hibernating = beam::hibernating(online.server)?;
+                let own = process::Figures::take(std::process::id())?.resident - own.resident;
+                Ok((online.users, after, hibernating, own))
+            })?;
+        let all_in = add_memory(trial, &prefix, &before, &after, online);
+        trial.add(format!("{prefix}hibernating processes"), Unit::Count, hibernating / online as f64);
+        trial.add(
+            format!("{prefix}resident, the whole VM"),
+            Unit::Megabytes,
+            after.process.resident / MEGABYTE,
+        );
+        trial.add(format!("{prefix}all-in, all users"), Unit::Megabytes, all_in * online as f64 / MEGABYTE);
         // Memory that an earlier transport's users left to the allocator is used again: an upper bound at first.
-        trial.keep(&format!("{name}: generator's own bytes a user"), own / online as f64);
+        trial.keep(&format!("{prefix}generator's own bytes a user"), own / online as f64);
         Ok(())
     }
 }
@@ -61,16 +71,28 @@ impl Case for Memory {
 
     fn describe(&self, lab: &Lab<'_>) -> String {
         format!(
-            "{} users with presence on each transport, each figure per user. Measured {} s after the last \
-             login, {}.",
+            "{} users with presence on each transport, each figure per user unless it says otherwise. Measured \
+             when the VM's memory no longer changes, at least {} s after the last login, and {SETTLE_BEFORE} s \
+             after some first users have gone, {}.",
             Self::users(lab),
             Self::settle_seconds(lab),
             lab.garbage()
         )
     }
 
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial> {
-        Ok(lab
-            .each_transport(|lab, transport, trial| Self::measure_transport(lab, variant, transport, trial)))
+    fn targets(&self) -> Vec<Target> {
+        TRANSPORTS
+            .iter()
+            .flat_map(|transport| {
+                TARGETS.map(|(what, most)| {
+                    Target::new(format!("{}: {what}", transport.name()), Bound::AtMost(most))
+                })
+            })
+            .collect()
+    }
+
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
+        lab.each_transport(trial, |transport, trial| Self::measure_transport(lab, variant, transport, trial));
+        Ok(())
     }
 }

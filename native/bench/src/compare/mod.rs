@@ -2,6 +2,7 @@
 
 mod bosh;
 pub(crate) mod chat;
+mod flow;
 mod http;
 mod idle;
 mod lab;
@@ -11,14 +12,18 @@ pub(crate) mod outcome;
 mod plot;
 mod publish;
 mod report;
+mod target;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use crate::client::user::Transport;
 use crate::compare::lab::Lab;
 use crate::compare::outcome::{CaseOutcome, Trial};
+use crate::compare::target::Target;
 use crate::measure::machine::Watch;
 use crate::server::variant::Variant;
 
@@ -53,9 +58,12 @@ pub(crate) struct Options {
     /// Users (or idle connections) of the memory comparisons; at most what the server's descriptors allow.
     #[arg(long)]
     pub(crate) users: Option<usize>,
-    /// Messages a second of the chat comparison, instead of what keeps two cores about 70 % busy.
+    /// Messages a second of the chat comparison, instead of what --load comes to.
     #[arg(long, value_parser = crate::commands::rate)]
     pub(crate) rate: Option<f64>,
+    /// Percent of all processors that stock ejabberd and the generator together keep busy in the chat comparison.
+    #[arg(long, default_value_t = 70, value_parser = clap::value_parser!(u8).range(10..=95))]
+    pub(crate) load: u8,
     /// Smaller and shorter, for a look: all of it within 10 minutes.
     #[arg(long)]
     pub(crate) quick: bool,
@@ -65,6 +73,9 @@ pub(crate) struct Options {
     /// The servers, of stock and megaphone; naming one twice shows the noise.
     #[arg(long, value_delimiter = ',', default_value = "stock,megaphone")]
     pub(crate) variants: Vec<String>,
+    /// The transports of memory, logins and chat.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,ws,bosh")]
+    pub(crate) transports: Vec<Transport>,
     /// Runs of each variant; 3 unless given, 1 with --quick.
     #[arg(long)]
     pub(crate) rounds: Option<usize>,
@@ -88,11 +99,25 @@ pub(crate) trait Case {
     /// What is done and counted, in a sentence or two.
     fn describe(&self, lab: &Lab<'_>) -> String;
 
-    /// Measures `variant` once.
+    /// Finds out what has to be known before any round. Failures and notes go to `trial`; its readings are of no
+    /// variant.
     ///
     /// # Errors
-    /// When no figures could be got at all; failures of single users are part of the trial.
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant) -> Result<Trial>;
+    /// When that could not be found out at all.
+    fn prepare(&mut self, _lab: &Lab<'_>, _trial: &mut Trial) -> Result<()> {
+        Ok(())
+    }
+
+    /// What Megaphone's figures are to come to.
+    fn targets(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
+    /// Measures `variant` once; figures and failures of single users go to `trial`.
+    ///
+    /// # Errors
+    /// When not all figures could be got.
+    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()>;
 }
 
 /// Runs the comparisons that were asked for, prints and saves them. Says whether there were no errors.
@@ -103,7 +128,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let variants = variants(&options.variants)?;
     let lab = Lab { options };
     let outcomes: Vec<CaseOutcome> =
-        cases(options.choice).iter().map(|case| run_case(case.as_ref(), &lab, &variants)).collect();
+        cases(options.choice).iter_mut().map(|case| run_case(case.as_mut(), &lab, &variants)).collect();
     report::print(&outcomes);
     report::save(&outcomes, options)?;
     if options.publish {
@@ -118,7 +143,7 @@ fn cases(choice: Choice) -> Vec<Box<dyn Case>> {
         (Choice::Http, Box::new(http::Http)),
         (Choice::Memory, Box::new(memory::Memory)),
         (Choice::Logins, Box::new(logins::Logins)),
-        (Choice::Chat, Box::new(chat::Chat)),
+        (Choice::Chat, Box::new(chat::Chat::default())),
         (Choice::Bosh, Box::new(bosh::Bosh)),
     ];
     all.into_iter()
@@ -141,13 +166,15 @@ fn variants(names: &[String]) -> Result<Vec<Variant>> {
 }
 
 /// A B A B: what changes on the machine in the meantime touches all variants alike.
-fn run_case(case: &dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome {
+fn run_case(case: &mut dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome {
     let rounds = lab.options.rounds.unwrap_or(lab.pick(1, 3)).max(1);
-    let mut trials = Vec::new();
+    let preparation = watched(|trial| case.prepare(lab, trial));
+    let mut trials = vec![("preparation".to_owned(), preparation)];
     for round in 1..=rounds {
         for variant in variants {
             eprintln!("{}: {}, round {round} of {rounds}", case.name(), variant.name);
-            let trial = watched(|| case.measure(lab, variant)).unwrap_or_else(|error| Trial::lost(&error));
+            let mut trial = watched(|trial| case.measure(lab, variant, trial));
+            trial.notes.push(format!("listeners {} and {}", variant.c2s_module, variant.http_module));
             trials.push((variant.name.clone(), trial));
         }
     }
@@ -155,18 +182,28 @@ fn run_case(case: &dyn Case, lab: &Lab<'_>, variants: &[Variant]) -> CaseOutcome
         name: case.name().to_owned(),
         description: case.describe(lab),
         variants: variants.iter().map(|variant| variant.name.clone()).collect(),
+        targets: case.targets(),
         trials,
     }
 }
 
-/// Measures and notes when other programs kept the processors busy meanwhile.
-fn watched(measure: impl FnOnce() -> Result<Trial>) -> Result<Trial> {
-    let watch = Watch::start()?;
-    let mut trial = measure()?;
-    let others = watch.others()?;
-    trial.keep("cores that other programs kept busy", others);
-    if others > DISTURBING {
-        trial.notes.push(format!("disturbed: other programs kept {others:.1} cores busy"));
+/// Measures with `measure` and notes when other programs kept the processors busy meanwhile.
+fn watched(measure: impl FnOnce(&mut Trial) -> Result<()>) -> Trial {
+    let mut trial = Trial::default();
+    let start = Instant::now();
+    let watch = Watch::start();
+    if let Err(error) = measure(&mut trial) {
+        trial.lose("run", &error);
     }
-    Ok(trial)
+    match watch.and_then(|watch| watch.others()) {
+        Ok(others) => {
+            trial.keep("cores that other programs kept busy", others);
+            // Ticks of the clock are too coarse to say anything of less.
+            if others > DISTURBING && start.elapsed() > Duration::from_secs(1) {
+                trial.notes.push(format!("disturbed: other programs kept {others:.1} cores busy"));
+            }
+        }
+        Err(error) => trial.lose("watching other programs", &error),
+    }
+    trial
 }

@@ -4,12 +4,19 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::compare::target::Target;
+
 /// The unit of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
+    /// Of which a user may have a part.
     Count,
+    /// Of which there are no parts.
+    Whole,
     Bytes,
+    /// Of 1,048,576 bytes.
+    Megabytes,
     PerSecond,
     Milliseconds,
     Microseconds,
@@ -40,13 +47,6 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// A trial without figures.
-    pub(crate) fn lost(error: &anyhow::Error) -> Self {
-        let mut trial = Self::default();
-        trial.lose("run", error);
-        trial
-    }
-
     /// Counts the failure of all of `part`.
     pub(crate) fn lose(&mut self, part: &str, error: &anyhow::Error) {
         self.failures.insert(format!("{part}: {error:#}"), 1);
@@ -85,6 +85,7 @@ pub(crate) struct CaseOutcome {
     pub(crate) name: String,
     pub(crate) description: String,
     pub(crate) variants: Vec<String>,
+    pub(crate) targets: Vec<Target>,
     pub(crate) trials: Vec<(String, Trial)>,
 }
 
@@ -119,7 +120,8 @@ impl CaseOutcome {
     /// The kinds of readings, in the order in which trials gave them.
     pub(crate) fn rows(&self) -> Vec<&Reading> {
         let mut rows: Vec<&Reading> = Vec::new();
-        for reading in self.trials.iter().flat_map(|(_, trial)| &trial.readings) {
+        let of_variants = self.trials.iter().filter(|(name, _)| self.variants.contains(name));
+        for reading in of_variants.flat_map(|(_, trial)| &trial.readings) {
             if rows.iter().all(|row| row.what != reading.what) {
                 rows.push(reading);
             }
@@ -168,10 +170,13 @@ mod tests {
             name: String::new(),
             description: String::new(),
             variants: vec!["stock".into()],
+            targets: Vec::new(),
             trials: vec![("stock".into(), Trial::default())],
         };
         assert!(outcome.is_clean());
-        outcome.trials.push(("stock".into(), Trial::lost(&anyhow::anyhow!("no server"))));
+        let mut lost = Trial::default();
+        lost.lose("run", &anyhow::anyhow!("no server"));
+        outcome.trials.push(("stock".into(), lost));
         assert!(!outcome.is_clean());
     }
 }

@@ -4,18 +4,28 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::compare::outcome::CaseOutcome;
-use crate::compare::{plot, report};
-use crate::server::variant::ejabberd_version;
+use crate::compare::{plot, report, target};
+use crate::server::variant::{ask_erlang, ejabberd_version};
 
 const HEADER: &str = "# Benchmarks\n\n\
     Written by `scripts/bench --publish`, which says in each section what it ran and on what. Variants run in \
     turn on one machine, together with the load generator. Figures are medians, with the range over the \
-    rounds in brackets.\n";
+    rounds in brackets.\n\n\
+    What the figures are:\n\n\
+    - Memory is what each user or connection adds to a server that was at rest before and is at rest again. \
+    *Resident* is the whole Erlang VM, what Rust holds in it included; *BEAM bytes* are `erlang:memory(total)`, \
+    which leaves Rust out; *bytes from malloc* are what native code holds, which is Rust's part and \
+    is in the resident bytes. *Kernel* is the server's half of what the machine's sockets take, so sockets of other programs \
+    disturb it. *All-in* is resident and kernel together.\n\
+    - Latency counts from the time at which something was due, so a slow server cannot slow down its own load.\n\
+    - CPU a login, message or request is user and system time of the Erlang VM, divided by how many there were.\n\
+    - Users whom a server turned away are errors; where the figures need every user to be there they try again, \
+    and a row says how often.\n\
+    - A target is what a figure of Megaphone is to come to.\n";
 const DOCUMENT: &str = "docs/benchmarks.md";
 const PLOTS: &str = "docs/benchmarks";
 
@@ -60,6 +70,10 @@ fn section(outcome: &CaseOutcome, circumstances: &str) -> String {
             let _ = writeln!(text, "|{}", " --- |".repeat(row.len()));
         }
     }
+    for line in target::judgements(outcome) {
+        let _ = write!(text, "\n- {line}");
+    }
+    text.push('\n');
     for note in outcome.notes() {
         let _ = write!(text, "\n({note})\n");
     }
@@ -83,7 +97,7 @@ fn circumstances() -> Result<String> {
         memory.unwrap_or(0.0) / 1024.0 / 1024.0,
         kernel.trim().split('-').next().unwrap_or_default(),
         ejabberd_version()?,
-        otp_release()?,
+        ask_erlang("erlang:system_info(otp_release)")?,
         env!("CARGO_PKG_VERSION"),
     ))
 }
@@ -91,12 +105,6 @@ fn circumstances() -> Result<String> {
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_once(':').map(|(_, value)| value.trim())
-}
-
-fn otp_release() -> Result<String> {
-    let program = "io:put_chars(erlang:system_info(otp_release)), halt().";
-    let output = Command::new("erl").args(["-noshell", "-eval", program]).output().context("running erl")?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 #[cfg(test)]

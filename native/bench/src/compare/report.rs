@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::compare::outcome::{CaseOutcome, Spread, Unit};
-use crate::compare::{Options, plot};
+use crate::compare::{Options, plot, target};
 
 /// Prints `outcomes`; the first line says whether anything failed.
 pub(crate) fn print(outcomes: &[CaseOutcome]) {
@@ -21,6 +21,7 @@ pub(crate) fn print(outcomes: &[CaseOutcome]) {
                 row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             println!("  {}", line.join("  ").trim_end());
         }
+        target::judgements(outcome).iter().for_each(|line| println!("  {line}"));
         outcome.notes().iter().for_each(|note| println!("  ({note})"));
     }
 }
@@ -93,9 +94,12 @@ fn cell(spread: Option<Spread>, unit: Unit) -> String {
     format!("{} ({} to {})", number(median, unit), number(least, unit), number(most, unit))
 }
 
+/// What is less than this, in any unit, is noise around nothing: a ratio to it would be noise many times over.
+const NOTHING: f64 = 0.01;
+
 fn ratio(of: Option<Spread>, to: Option<Spread>) -> String {
     match (of, to) {
-        (Some(of), Some(to)) if to.median.abs() > f64::EPSILON => format!("{:.3}", of.median / to.median),
+        (Some(of), Some(to)) if to.median.abs() > NOTHING => format!("{:.3}", of.median / to.median),
         _ => "-".to_owned(),
     }
 }
@@ -104,7 +108,10 @@ fn ratio(of: Option<Spread>, to: Option<Spread>) -> String {
 pub(crate) fn number(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Count => format!("{value:.3}"),
-        Unit::Bytes => format!("{value:.0} B"),
+        Unit::Whole => format!("{value:.0}"),
+        // Adding 0 to a rounded -0.4 takes its sign away.
+        Unit::Bytes => format!("{:.0} B", value.round() + 0.0),
+        Unit::Megabytes => format!("{value:.1} MB"),
         Unit::PerSecond => format!("{value:.0}/s"),
         Unit::Milliseconds => format!("{value:.2} ms"),
         Unit::Microseconds => format!("{value:.1} µs"),

@@ -43,6 +43,8 @@ enum State {
     /// Logging in or out, to be done by the end of this second of the run.
     Busy {
         deadline: u32,
+        /// How often it may still begin again.
+        retries: u8,
     },
     Online,
     Lost,
@@ -116,17 +118,21 @@ impl<'a> Crowd<'a> {
 
     fn log_in(&mut self, io: &mut Io, since: Instant, now: Instant) {
         let Some(at) = self.find(State::Absent) else { return };
-        let transport = self.transport(at);
+        let retries = self.phase.as_ref().map_or(0, Phase::retries);
+        self.make_busy(at, retries, since, now);
+        self.dial(io, at);
+    }
+
+    fn dial(&mut self, io: &mut Io, at: usize) {
         self.out.clear();
-        let client = Client::new(transport, &mut self.out);
+        let client = Client::new(self.transport(at), &mut self.out);
         self.users[at].client = Some(client);
-        self.make_busy(at, since, now);
         self.carry_out(io, at);
     }
 
     fn log_out(&mut self, io: &mut Io, now: Instant) {
         let Some(at) = self.find(State::Online) else { return };
-        self.make_busy(at, now, now);
+        self.make_busy(at, 0, now, now);
         self.out.clear();
         let user = User { accounts: &self.members.accounts, number: self.members.first + at as u32 };
         if let Some(client) = &mut self.users[at].client {
@@ -135,9 +141,9 @@ impl<'a> Crowd<'a> {
         self.carry_out(io, at);
     }
 
-    fn make_busy(&mut self, at: usize, since: Instant, now: Instant) {
+    fn make_busy(&mut self, at: usize, retries: u8, since: Instant, now: Instant) {
         let deadline = (now + PATIENCE).duration_since(self.epoch).as_secs() as u32;
-        self.users[at].state = State::Busy { deadline };
+        self.users[at].state = State::Busy { deadline, retries };
         self.users[at].since = since;
         if let Some(phase) = &mut self.phase {
             phase.begun();
@@ -253,7 +259,7 @@ impl<'a> Crowd<'a> {
     fn sweep(&mut self, io: &mut Io, now: Instant) {
         let second = now.duration_since(self.epoch).as_secs() as u32;
         for at in 0..self.users.len() {
-            if matches!(self.users[at].state, State::Busy { deadline } if deadline < second) {
+            if matches!(self.users[at].state, State::Busy { deadline, .. } if deadline < second) {
                 self.lose(io, at, &Failure::TimedOut);
             }
         }
@@ -276,7 +282,28 @@ impl<'a> Crowd<'a> {
         let _ = self.reports.send(report);
     }
 
+    /// Lets user `at` begin its login again, if that may help and is allowed. Its deadline and the time that its
+    /// latency counts from stay.
+    fn try_again(&mut self, io: &mut Io, at: usize, failure: &Failure) -> bool {
+        let (State::Busy { deadline, retries: left @ 1.. }, Some(phase)) =
+            (self.users[at].state, &mut self.phase)
+        else {
+            return false;
+        };
+        if !failure.is_passing() {
+            return false;
+        }
+        phase.retried();
+        self.close(io, at);
+        self.users[at].state = State::Busy { deadline, retries: left - 1 };
+        self.dial(io, at);
+        true
+    }
+
     fn lose(&mut self, io: &mut Io, at: usize, failure: &Failure) {
+        if self.try_again(io, at, failure) {
+            return;
+        }
         let stage = self.users[at].client.as_ref().map_or("gone", |client| client.session().stage());
         let transport = self.transport(at).name();
         self.shared.fail(1, &format!("{transport} {stage}"), failure);

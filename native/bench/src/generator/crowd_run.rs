@@ -12,9 +12,9 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::generator::crowd::Crowd;
 use crate::generator::io::Io;
-use crate::generator::orders::{Kind, Members, Order, PATIENCE, PhaseReport, Rate, lanes_each};
+use crate::generator::orders::{Arrival, Kind, Members, Order, PATIENCE, PhaseReport, Rate, lanes_each};
 use crate::generator::shared::Shared;
-use crate::generator::{CONNECTIONS_A_WORKER, latency, shares};
+use crate::generator::{CONNECTIONS_A_WORKER, shares};
 use crate::sys;
 
 /// XMPP users, somewhere between absent and online.
@@ -63,17 +63,15 @@ impl CrowdRun {
         Ok(Self { shared, workers, reports })
     }
 
-    /// Lets all absent users log in, `ramp` a second and at most `at_once` at a time; `tick` hears how many
-    /// are online. Latency is from the time at which a login was due, or began if the ramp is infinite.
+    /// Lets all absent users log in; `tick` hears how many are online.
     ///
     /// # Errors
     /// When a worker is gone; users that fail are counted, and no error.
-    pub(crate) fn log_in(&self, ramp: f64, at_once: usize, tick: impl FnMut(u64)) -> Result<PhaseReport> {
-        let limit = self.limit(ramp);
-        let order = |part: f64| Order::LogIn {
-            ramp: ramp * part,
-            at_once: ((at_once as f64 * part) as usize).max(1),
-            limit,
+    pub(crate) fn log_in(&self, arrival: Arrival, tick: impl FnMut(u64)) -> Result<PhaseReport> {
+        let limit = self.limit(arrival.ramp);
+        let order = |part: f64| {
+            let at_once = ((arrival.at_once as f64 * part) as usize).max(1);
+            Order::LogIn { arrival: Arrival { ramp: arrival.ramp * part, at_once, ..arrival }, limit }
         };
         self.phase(order, limit, tick)
     }
@@ -121,7 +119,8 @@ impl CrowdRun {
         Ok(self.shared.causes())
     }
 
-    fn users(&self) -> usize {
+    /// How many users there are, in whatever state.
+    pub(crate) fn users(&self) -> usize {
         self.workers.iter().map(|worker| worker.users).sum()
     }
 
@@ -144,8 +143,7 @@ impl CrowdRun {
             let _ = worker.orders.send(order(part));
         }
         let deadline = Instant::now() + limit + SLACK;
-        let mut sum =
-            PhaseReport { latency: latency::histogram(), done: 0, sent: 0, elapsed: Duration::ZERO };
+        let mut sum = PhaseReport::default();
         let mut missing = self.workers.len();
         while missing > 0 {
             tick(self.shared.ready.load(Relaxed));
@@ -153,6 +151,7 @@ impl CrowdRun {
                 Ok(report) => {
                     sum.latency.add(&report.latency).context("adding latencies")?;
                     sum.done += report.done;
+                    sum.retried += report.retried;
                     sum.sent += report.sent;
                     sum.elapsed = sum.elapsed.max(report.elapsed);
                     missing -= 1;
@@ -181,6 +180,7 @@ mod tests {
         <?xml version='1.0'?><stream:stream id='2'><stream:features><bind/></stream:features>\
         <iq type='result'><bind><jid>a@b/c</jid></bind></iq><presence from='a@b/c'/>";
     const USERS: usize = 3;
+    const AT_ONCE: Arrival = Arrival { ramp: f64::INFINITY, at_once: USERS, retries: 0 };
 
     /// Logs all users in, and goes away or, if it is `patient`, waits for each to close its stream.
     fn server(patient: bool) -> SocketAddr {
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn all_users_log_in_and_out() {
         let run = CrowdRun::start(&members(server(true))).unwrap();
-        let online = run.log_in(f64::INFINITY, USERS, |_| ()).unwrap();
+        let online = run.log_in(AT_ONCE, |_| ()).unwrap();
         let left = run.log_out(f64::INFINITY, |_| ()).unwrap();
         assert_eq!((online.done, left.done), (USERS as u64, USERS as u64));
         assert!(run.finish().unwrap().is_empty());
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn users_of_a_server_that_goes_away_are_counted() {
         let run = CrowdRun::start(&members(server(false))).unwrap();
-        run.log_in(f64::INFINITY, USERS, |_| ()).unwrap();
+        run.log_in(AT_ONCE, |_| ()).unwrap();
         let hour = Duration::from_secs(3600);
         let report = run.traffic(Kind::Ping, Rate::Fixed(10.0), hour, "", |_| ()).unwrap();
         assert_eq!(report.done, 0);
@@ -242,5 +242,42 @@ mod tests {
         let lost: u64 = causes.iter().filter(|(cause, _)| cause.starts_with("tcp ")).map(|c| c.1).sum();
         assert_eq!(lost, USERS as u64, "{causes:?}");
         assert!(causes.contains_key("traffic: not begun in time"), "{causes:?}");
+    }
+
+    /// Upgrades each connection and closes the WebSocket at once.
+    fn busy_server() -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for user in listener.incoming() {
+                let mut user = user.unwrap();
+                let mut said = Vec::new();
+                while !said.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    user.read_exact(&mut byte).unwrap();
+                    said.push(byte[0]);
+                }
+                let said = String::from_utf8(said).unwrap();
+                let key = said.split("Sec-WebSocket-Key: ").nth(1).unwrap().split('\r').next().unwrap();
+                let accept = crate::client::ws::accept(key);
+                let head = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept:";
+                write!(user, "{head} {accept}\r\n\r\n").unwrap();
+                user.write_all(&[0x88, 2, 0x03, 0xe8]).unwrap();
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn users_who_are_turned_away_try_again_as_often_as_they_may() {
+        let members = Members { transports: vec![Transport::Ws], ..members(busy_server()) };
+        for retries in [0, 2] {
+            let run = CrowdRun::start(&members).unwrap();
+            let report = run.log_in(Arrival { retries, ..AT_ONCE }, |_| ()).unwrap();
+            assert_eq!((report.done, report.retried), (0, USERS as u64 * u64::from(retries)));
+            let causes = run.finish().unwrap();
+            let turned_away = causes.get("ws stream: turned away (WebSocket close 1000)");
+            assert_eq!(turned_away, Some(&(USERS as u64)), "{causes:?}");
+        }
     }
 }

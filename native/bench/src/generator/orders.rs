@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 
 use crate::client::session::Accounts;
 use crate::client::user::Transport;
+use crate::generator::latency;
 
 /// Who a worker's users are and where they connect to.
 #[derive(Debug, Clone)]
@@ -27,12 +28,25 @@ pub(crate) struct Members {
 /// What the users are to do next. Each order is answered by one [`PhaseReport`].
 #[derive(Debug, Clone)]
 pub(crate) enum Order {
-    /// Those who are absent log in, so many a second and at most so many at the same time.
-    LogIn { ramp: f64, at_once: usize, limit: Duration },
+    /// Those who are absent log in.
+    LogIn { arrival: Arrival, limit: Duration },
     /// Those who are online send something, for this long.
     Traffic { kind: Kind, rate: Rate, long: Duration, body: String },
     /// Those who are online log out.
     LogOut { ramp: f64, limit: Duration },
+}
+
+/// How users log in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    /// Logins begun a second. Latency is from the time at which one was due, or began if this is infinite.
+    pub(crate) ramp: f64,
+    /// Logins in progress at any time, at most.
+    pub(crate) at_once: usize,
+    /// How often one user may begin again when the server turned it away ([`Failure::is_passing`]).
+    ///
+    /// [`Failure::is_passing`]: crate::client::Failure::is_passing
+    pub(crate) retries: u8,
 }
 
 /// What users send.
@@ -59,10 +73,18 @@ pub(crate) struct PhaseReport {
     pub(crate) latency: Histogram<u64>,
     /// Users that logged in or out, or messages and pings that were answered.
     pub(crate) done: u64,
+    /// Logins that were begun again, each time counted.
+    pub(crate) retried: u64,
     /// Messages and pings sent.
     pub(crate) sent: u64,
     /// From the order to the last thing done.
     pub(crate) elapsed: Duration,
+}
+
+impl Default for PhaseReport {
+    fn default() -> Self {
+        Self { latency: latency::histogram(), done: 0, retried: 0, sent: 0, elapsed: Duration::ZERO }
+    }
 }
 
 /// How long one user may take to log in or out, and messages to arrive after the last one was sent.

@@ -1,6 +1,6 @@
 //! An order being carried out: what is due, what is still awaited, and when it is over.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::client::Failure;
 use crate::generator::latency;
@@ -36,14 +36,14 @@ impl Phase {
     /// Begins `order` at `now`, for users of whom so many are absent and online.
     pub(crate) fn new(order: Order, absent: u32, online: u32, now: Instant) -> Self {
         let (rate, count, limit) = match &order {
-            Order::LogIn { ramp, limit, .. } => (*ramp, absent, *limit),
+            Order::LogIn { arrival, limit } => (arrival.ramp, absent, *limit),
             Order::LogOut { ramp, limit } => (*ramp, online, *limit),
             Order::Traffic { rate: Rate::Fixed(rate), long, .. } => {
                 (*rate, (rate * long.as_secs_f64()).round() as u32, *long + PATIENCE)
             }
             Order::Traffic { rate: Rate::Closed, long, .. } => (f64::INFINITY, online, *long + PATIENCE),
         };
-        let report = PhaseReport { latency: latency::histogram(), done: 0, sent: 0, elapsed: Duration::ZERO };
+        let report = PhaseReport::default();
         Self {
             order,
             pace: Pace::new(now, rate, count),
@@ -64,7 +64,7 @@ impl Phase {
         let due = self.pace.take(now)?;
         Some(match self.order {
             // What has no time of its own counts from when it is done.
-            Order::LogIn { ramp, .. } => (Due::LogIn, if ramp.is_finite() { due } else { now }),
+            Order::LogIn { arrival, .. } => (Due::LogIn, if arrival.ramp.is_finite() { due } else { now }),
             Order::LogOut { .. } => (Due::LogOut, now),
             Order::Traffic { kind, rate: Rate::Fixed(_), .. } => (Due::Send(kind), due),
             Order::Traffic { kind, rate: Rate::Closed, .. } => (Due::Send(kind), now),
@@ -116,6 +116,19 @@ impl Phase {
         self.busy -= 1;
     }
 
+    /// How often each user who logs in may begin again.
+    pub(crate) fn retries(&self) -> u8 {
+        match self.order {
+            Order::LogIn { arrival, .. } => arrival.retries,
+            Order::LogOut { .. } | Order::Traffic { .. } => 0,
+        }
+    }
+
+    /// A user that had begun to log in begins again.
+    pub(crate) fn retried(&mut self) {
+        self.report.retried += 1;
+    }
+
     /// Something was sent.
     pub(crate) fn sent(&mut self) {
         self.report.sent += 1;
@@ -150,7 +163,7 @@ impl Phase {
 
     /// Whether as many users as allowed are logging in at this time.
     fn is_full(&self) -> bool {
-        matches!(self.order, Order::LogIn { at_once, .. } if self.busy >= at_once)
+        matches!(self.order, Order::LogIn { arrival, .. } if self.busy >= arrival.at_once)
     }
 
     fn unanswered(&self) -> u64 {
@@ -161,7 +174,10 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
     use super::*;
+    use crate::generator::orders::Arrival;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -172,7 +188,8 @@ mod tests {
     #[test]
     fn logins_wait_for_each_other_and_are_late_by_it() {
         let start = Instant::now();
-        let order = Order::LogIn { ramp: 10.0, at_once: 1, limit: 60 * SECOND };
+        let arrival = Arrival { ramp: 10.0, at_once: 1, retries: 0 };
+        let order = Order::LogIn { arrival, limit: 60 * SECOND };
         let mut phase = Phase::new(order, 2, 0, start);
         assert_eq!(phase.take_due(start), Some((Due::LogIn, start)));
         phase.begun();

@@ -22,6 +22,16 @@ pub(crate) struct Figures {
     pub(crate) in_binaries: f64,
     pub(crate) in_ets: f64,
     pub(crate) in_system: f64,
+    /// What native code has from malloc, which is none of the above.
+    pub(crate) malloc: f64,
+}
+
+/// Processes of `server` that hibernate. Asking may wake them, so figures of memory are to be taken before.
+///
+/// # Errors
+/// As [`Figures::take`].
+pub(crate) fn hibernating(server: &mut Server) -> Result<f64> {
+    number(&server.ask("hibernating", LIMIT)?, "hibernating")
 }
 
 impl Figures {
@@ -41,6 +51,7 @@ impl Figures {
             in_binaries: memory("binary")?,
             in_ets: memory("ets")?,
             in_system: memory("system")?,
+            malloc: number(&answer, "malloc")?,
         })
     }
 }

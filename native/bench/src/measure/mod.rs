@@ -16,6 +16,8 @@ pub(crate) struct Snapshot {
     pub(crate) process: process::Figures,
     pub(crate) beam: beam::Figures,
     pub(crate) kernel: kernel::Figures,
+    /// Whether memory was known to have come to rest before.
+    pub(crate) is_settled: bool,
 }
 
 impl Snapshot {
@@ -27,7 +29,7 @@ impl Snapshot {
         // The node's own answer first: giving it may touch memory.
         let beam = beam::Figures::take(server)?;
         let process = process::Figures::take(server.pid())?;
-        Ok(Self { process, beam, kernel: kernel::Figures::take()? })
+        Ok(Self { process, beam, kernel: kernel::Figures::take()?, is_settled: false })
     }
 }
 
@@ -44,6 +46,8 @@ pub(crate) struct PerUser {
     pub(crate) beam_processes: f64,
     /// Resident bytes of the VM.
     pub(crate) resident: f64,
+    /// Bytes that native code (Rust) has from malloc.
+    pub(crate) malloc: f64,
     /// Proportional resident bytes of the VM (shared pages divided by their users).
     pub(crate) proportional: f64,
     /// The server's share of kernel memory.
@@ -64,6 +68,7 @@ impl PerUser {
             beam: each(before.beam.total, after.beam.total),
             beam_processes: each(before.beam.in_processes, after.beam.in_processes),
             resident,
+            malloc: each(before.beam.malloc, after.beam.malloc),
             proportional: each(before.process.proportional, after.process.proportional),
             kernel,
             all_in: resident + kernel,

@@ -2,7 +2,17 @@
 %% a line on stdout, marked so that it is told apart from what ejabberd prints. The end of stdin is the end
 %% of the generator and so of the node.
 -module(megaphone_bench_control).
--export([start/0]).
+-export([start/0, malloc_bytes/0]).
+-nifs([malloc_bytes/0]).
+-on_load(load/0).
+
+load() ->
+    erlang:load_nif(filename:join(filename:dirname(code:which(?MODULE)), "megaphone_bench_malloc"), 0).
+
+%% Bytes that native code has from malloc; see malloc.c.
+-spec malloc_bytes() -> non_neg_integer().
+malloc_bytes() ->
+    erlang:nif_error(not_loaded).
 
 -spec start() -> no_return().
 start() ->
@@ -22,7 +32,11 @@ ask(["figures"]) ->
     [{processes, erlang:system_info(process_count)},
      {ports, erlang:system_info(port_count)},
      {sessions, ets:info(session, size)},
+     {malloc, malloc_bytes()},
      {memory, erlang:memory()}];
+ask(["hibernating"]) ->
+    Hibernates = fun(Pid) -> process_info(Pid, current_function) =:= {current_function, {erlang, hibernate, 3}} end,
+    [{hibernating, length(lists:filter(Hibernates, erlang:processes()))}];
 ask(["collect_garbage"]) ->
     lists:foreach(fun erlang:garbage_collect/1, erlang:processes()),
     [{done, true}];

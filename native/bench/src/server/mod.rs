@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::server::variant::Variant;
 
 const CONTROL: &str = include_str!("control.erl");
+const MALLOC: &str = include_str!("malloc.c");
 const CONFIG: &str = include_str!("ejabberd.yml");
 const ANSWER_MARK: &str = "@bench ";
 /// Servers started so far: each has a directory and logs of its own.
@@ -178,21 +179,39 @@ fn fresh_directory(root: &Path, variant: &str) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Two loopback ports that were free a moment ago.
+/// Two loopback ports that were free a moment ago, and that no client is given meanwhile: they are below those that
+/// Linux chooses by itself.
 fn free_ports() -> Result<[SocketAddr; 2]> {
-    let first = TcpListener::bind("127.0.0.1:0")?;
-    let second = TcpListener::bind("127.0.0.1:0")?;
-    Ok([first.local_addr()?, second.local_addr()?])
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    // Runs beside each other begin at different places, and no server meets its predecessor's connections.
+    let number = STARTED.load(Relaxed) as u32;
+    let start = std::process::id().wrapping_mul(97).wrapping_add(number.wrapping_mul(2));
+    let mut free = (0..COUNT)
+        .map(|step| (FIRST + start.wrapping_add(step) % COUNT) as u16)
+        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok());
+    free.next().zip(free.next()).map(Into::into).context("no free port on 127.0.0.1")
 }
 
 /// Compiled outside the node, so that the compiler is not part of what is measured.
 fn compile_control(directory: &Path) -> Result<()> {
     let source = directory.join("megaphone_bench_control.erl");
     fs::write(&source, CONTROL)?;
-    let output =
-        Command::new("erlc").arg("-o").arg(directory).arg(&source).output().context("running erlc")?;
+    compile(Command::new("erlc").arg("-o").arg(directory).arg(&source))?;
+    let source = directory.join("malloc.c");
+    fs::write(&source, MALLOC)?;
+    let library = directory.join("megaphone_bench_malloc.so");
+    let include = Path::new(&variant::ask_erlang("code:root_dir()")?).join("usr/include");
+    compile(
+        Command::new("cc").args(["-shared", "-fPIC", "-I"]).args([&include, &source]).arg("-o").arg(library),
+    )
+}
+
+fn compile(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("running {command:?}"))?;
     if !output.status.success() {
-        bail!("erlc: {}", String::from_utf8_lossy(&output.stdout));
+        let said = [output.stdout, output.stderr].concat();
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&said));
     }
     Ok(())
 }

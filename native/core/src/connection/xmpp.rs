@@ -9,6 +9,8 @@ use megaphone_proto::xmpp::{self, StreamError};
 
 /// Output that is queued before it is written without being asked for.
 const FLUSH_AT: usize = 64 * 1024;
+/// Room for most stanzas, without growing step by step.
+const USUAL_OUTPUT: usize = 512;
 /// How long an owner may take to close after the end of the stream.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -244,7 +246,7 @@ impl<H: Host> Connection<H> {
                 return Ok(WriteOutcome::Wait);
             }
         }
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(USUAL_OUTPUT);
         if let Some(link) = self.link_mut() {
             link.encode(outgoing, &mut out);
         }

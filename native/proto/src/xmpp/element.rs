@@ -191,6 +191,12 @@ pub struct ElementBuilder {
 }
 
 impl ElementBuilder {
+    /// With room for so many nodes and bytes of names and text, for elements that are not kept.
+    pub fn with_capacity(nodes: usize, bytes: usize) -> Self {
+        let element = Element { nodes: Vec::with_capacity(nodes), bytes: Vec::with_capacity(bytes) };
+        Self { element, depth: 0, fault: None }
+    }
+
     /// Begins an element.
     pub fn start(&mut self, name: &[u8]) {
         if self.depth == 0 && !self.element.nodes.is_empty() {

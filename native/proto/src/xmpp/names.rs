@@ -162,7 +162,10 @@ impl Names {
             if uri == XMLNS_XMLNS {
                 return Err(StreamError::not_well_formed("reserved namespace name"));
             }
-            self.bind(prefix, uri);
+            // At the top `xmlns=''` has nothing to undeclare, and a Scope does not keep it either.
+            if !(uri.is_empty() && self.levels.is_empty()) {
+                self.bind(prefix, uri);
+            }
         }
         if self.bindings.len() > limits.namespaces {
             return Err(StreamError::policy("too many namespace declarations"));

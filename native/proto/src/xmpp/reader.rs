@@ -169,8 +169,8 @@ impl Reader {
             let at_return = self.clear == 0 && !input.is_empty();
             let mut fed = if at_return { b"\n" } else { &input[..self.clear.min(input.len())] };
             let before = fed.len();
-            let at_end = at_end && !at_return && before == input.len();
-            let result = self.raw.parse(&mut fed, at_end);
+            let fed_is_last = !at_return && before == input.len();
+            let result = self.raw.parse(&mut fed, at_end && fed_is_last);
             let taken = before - fed.len();
             *input = &input[taken..];
             if at_return {
@@ -180,7 +180,9 @@ impl Reader {
             }
             match result {
                 Ok(event) => return Ok(event),
-                Err(EndOrError::NeedMoreData) if taken > 0 && !input.is_empty() => {}
+                // Behind a carriage return the end itself is still to be told.
+                Err(EndOrError::NeedMoreData)
+                    if taken > 0 && (!input.is_empty() || (at_return && at_end)) => {}
                 Err(EndOrError::NeedMoreData) => return Ok(None),
                 Err(EndOrError::Error(error)) => return Err(error.into()),
             }

@@ -98,11 +98,13 @@ impl Stream {
 
     /// Takes bytes off the front of `input` up to the next event; `None` when all are used up without one.
     pub fn handle_bytes(&mut self, input: &mut &[u8], limits: &Limits) -> Result<Option<Event>, StreamError> {
+        if self.is_closed() {
+            *input = &[];
+            return Ok(None);
+        }
         let result = self.next_event(input, limits);
         if matches!(result, Err(_) | Ok(Some(Event::StreamEnd(_)))) {
             *self = Self { phase: Phase::Closed, scope: None, partial: None };
-        }
-        if self.is_closed() {
             *input = &[];
         }
         result
@@ -110,7 +112,7 @@ impl Stream {
 
     fn next_event(&mut self, input: &mut &[u8], limits: &Limits) -> Result<Option<Event>, StreamError> {
         self.skip_before_markup(input)?;
-        if self.is_closed() || (input.is_empty() && self.partial.is_none()) {
+        if input.is_empty() && self.partial.is_none() {
             return Ok(None);
         }
         let mut partial = match self.partial.take() {
@@ -189,7 +191,7 @@ impl Stream {
             self.phase = Phase::Spaced;
         }
         match input.first() {
-            Some(byte) if self.phase != Phase::Open && !self.is_closed() && *byte != b'<' => {
+            Some(byte) if self.phase != Phase::Open && *byte != b'<' => {
                 Err(StreamError::not_well_formed("text before the stream header"))
             }
             _ => Ok(()),

@@ -296,6 +296,14 @@ fn acknowledged_answers_are_not_kept() {
 }
 
 #[test]
+fn answers_that_are_not_acknowledged_are_kept() {
+    let (mut driver, _) = Driver::create("rid='100' to='a' ack='1'", Config::default());
+    driver.send(&[MESSAGE]);
+    driver.request(101, "rid='101' ack='99'", "");
+    assert!(driver.request(2, "rid='100'", "").answer_to(2).ends_with(&format!("{MESSAGE}</body>")));
+}
+
+#[test]
 fn the_content_type_is_the_clients_choice() {
     assert_eq!(ready().session.content_type(), "text/xml; charset=utf-8");
     let driver = Driver::ready("content='text/html; charset=utf-8'", Config::default());

@@ -42,10 +42,23 @@ fn a_stanza_keeps_its_names() {
 #[test]
 fn a_message_that_is_not_one_element_is_refused() {
     let limits = Limits::default();
-    for message in ["", " ", "text", "<a/><b/>", "<a>", "<a/>x", "<stream:stream>", "<?xml version='1.0'?>"] {
+    for message in [
+        "",
+        " ",
+        "text",
+        "<a/><b/>",
+        "<a>",
+        "<a>\r",
+        "<a b='\r",
+        "<a/>x",
+        "<stream:stream>",
+        "<?xml version='1.0'?>",
+        "<?xml version='1.0'?>\r",
+    ] {
         let error = parse_message(message.as_bytes(), &limits).unwrap_err();
         assert_eq!(error.condition, Condition::NotWellFormed, "{message}");
     }
+    assert!(parse_message(b"<a>\r</a>\r", &limits).is_ok());
     assert_eq!(parse_message(b"<!-- -->", &limits).unwrap_err().condition, Condition::RestrictedXml);
     let small = Limits { stanza_bytes: 10, ..limits };
     assert_eq!(parse_message(b"<a>xxx</a>", &small), Err(StreamError::TOO_BIG));

@@ -108,6 +108,17 @@ fn bounds_hold_and_one_less_is_allowed() {
 }
 
 #[test]
+fn a_header_without_a_namespace_takes_no_room_from_its_stanzas() {
+    let limits = Limits { namespaces: 2, ..Limits::default() };
+    let stream = b"<s:s xmlns:s='u' xmlns=''>text<a xmlns:p='u'/><a xmlns:p='u' xmlns:q='u'/>";
+    let bytewise: Vec<_> = stream.chunks(1).collect();
+    let (events, error) = run(&bytewise, &limits);
+    assert_eq!(events.len(), 2);
+    assert_eq!(error.map(|error| error.condition), Some(Condition::PolicyViolation));
+    assert_eq!(run(&[stream], &limits), (events, error));
+}
+
+#[test]
 fn namespaces_do_not_make_a_large_tree_of_a_small_stanza() {
     let limits = Limits { stanza_bytes: 10_000, ..Limits::default() };
     let stream = |uri: usize, elements: usize| {
@@ -187,6 +198,8 @@ fn nothing_follows_the_end_of_a_stream_or_an_error() {
     let mut input = &b"<s></t><s>"[..];
     assert!(failed.handle_bytes(&mut input, &limits).is_ok());
     assert!(failed.handle_bytes(&mut input, &limits).is_err());
-    assert_eq!(failed.handle_bytes(&mut &b"<s>"[..], &limits), Ok(None));
-    assert!(failed.is_closed() && failed.is_idle());
+    for later in [&b"<s>"[..], b" \n<s>", b"\xEF\xBB\xBF<s>", b"", b"text"] {
+        assert_eq!(failed.handle_bytes(&mut &*later, &limits), Ok(None));
+        assert!(failed.is_closed() && failed.is_idle());
+    }
 }

@@ -1,0 +1,139 @@
+%% XMPP of which a test sees and decides every byte: a stream over TCP (RFC 6120) and a BOSH session (XEP-0124). They
+%% log in by PLAIN.
+-module(megaphone_ct_xmpp).
+
+-export([login/2, header/0, ping/2, await/2, trailing/1]).
+-export([bosh_login/2, bosh_login/3, bosh_post/3, bosh_response/2, bosh_exchange/4, bosh_http_response/1,
+         bosh_hang_up/1]).
+
+-export_type([bosh/0]).
+
+-opaque bosh() :: #{
+    socket := gen_tcp:socket(),
+    headers := [{string(), string()}],
+    rid := pos_integer(),
+    sid := binary()
+}.
+
+-define(TIMEOUT, 30000).
+-define(STREAM_RESTART, "to='localhost' xmpp:restart='true' xmlns:xmpp='urn:xmpp:xbosh'").
+
+%% Logs in at a port of 127.0.0.1, without presence.
+-spec login(inet:port_number(), megaphone_ct_client:account()) -> {gen_tcp:socket(), FullJid :: string()}.
+login(Port, Account) ->
+    Socket = megaphone_ct_http:connect(Port),
+    ok = gen_tcp:send(Socket, header()),
+    _ = await(Socket, "</stream:features>"),
+    ok = gen_tcp:send(Socket, auth(Account)),
+    _ = await(Socket, "<success"),
+    ok = gen_tcp:send(Socket, header()),
+    _ = await(Socket, "</stream:features>"),
+    ok = gen_tcp:send(Socket, bind()),
+    {Socket, jid(await(Socket, "</iq>"))}.
+
+-spec header() -> iodata().
+header() ->
+    "<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client'"
+    " xmlns:stream='http://etherx.jabber.org/streams'>".
+
+%% A ping (XEP-0199) that the server answers, padded to this number of bytes at least.
+-spec ping(Id :: string(), non_neg_integer()) -> iodata().
+ping(Id, Bytes) ->
+    ["<iq type='get' id='", Id, "'><ping xmlns='urn:xmpp:ping' pad='", lists:duplicate(Bytes, $x), "'/></iq>"].
+
+%% Reads until the regular expression is found in what has come since the call, and returns that.
+-spec await(gen_tcp:socket(), string()) -> binary().
+await(Socket, Expression) -> await(Socket, Expression, <<>>).
+
+await(Socket, Expression, Sofar) ->
+    case re:run(Sofar, Expression) of
+        {match, _} -> Sofar;
+        nomatch -> await(Socket, Expression, <<Sofar/binary, (receive_bytes(Socket, Sofar))/binary>>)
+    end.
+
+receive_bytes(Socket, Sofar) ->
+    case gen_tcp:recv(Socket, 0, ?TIMEOUT) of
+        {ok, Data} -> Data;
+        {error, Reason} -> error({Reason, {'after', Sofar}})
+    end.
+
+%% All that comes until the server closes the connection.
+-spec trailing(gen_tcp:socket()) -> binary().
+trailing(Socket) ->
+    case gen_tcp:recv(Socket, 0, ?TIMEOUT) of
+        {ok, Data} -> <<Data/binary, (trailing(Socket))/binary>>;
+        {error, closed} -> <<>>
+    end.
+
+%% --- BOSH
+
+-spec bosh_login(inet:port_number(), megaphone_ct_client:account()) -> {bosh(), FullJid :: string()}.
+bosh_login(Port, Account) -> bosh_login(Port, Account, []).
+
+%% With headers that all requests get.
+-spec bosh_login(inet:port_number(), megaphone_ct_client:account(), [{string(), string()}]) ->
+    {bosh(), FullJid :: string()}.
+bosh_login(Port, Account, Headers) ->
+    New = #{socket => megaphone_ct_http:connect(Port), headers => Headers, rid => 1, sid => <<>>},
+    {New1, Created} = bosh_exchange(
+        New, "to='localhost' wait='60' hold='1' ver='1.6' xmpp:version='1.0' xmlns:xmpp='urn:xmpp:xbosh'", "",
+        "<body"),
+    {match, [Sid]} = re:run(Created, "<body[^>]* sid=['\"]([^'\"]+)", [{capture, all_but_first, binary}]),
+    Session = case re:run(Created, "features>") of
+        {match, _} -> New1#{sid := Sid};
+        nomatch -> element(1, bosh_exchange(New1#{sid := Sid}, "", "", "features>"))
+    end,
+    {Session1, _} = bosh_exchange(Session, "", auth(Account), "<success"),
+    {Session2, _} = bosh_exchange(Session1, ?STREAM_RESTART, "", "features>"),
+    {Session3, Bound} = bosh_exchange(Session2, "", bind(), "</iq>"),
+    {Session3, jid(Bound)}.
+
+%% Sends a request with these attributes and this payload, and polls until the regular expression is found in a
+%% response, which it returns.
+-spec bosh_exchange(bosh(), string(), iodata(), string()) -> {bosh(), binary()}.
+bosh_exchange(Session, Attributes, Payload, Expression) ->
+    bosh_response(bosh_post(Session, Attributes, Payload), Expression).
+
+%% Sends a request and leaves it to wait for its response.
+-spec bosh_post(bosh(), string(), iodata()) -> bosh().
+bosh_post(#{socket := Socket, headers := Headers, rid := Rid, sid := Sid} = Session, Attributes, Payload) ->
+    SidAttribute = [["sid='", Sid, "' "] || Sid =/= <<>>],
+    Body = iolist_to_binary([
+        "<body xmlns='http://jabber.org/protocol/httpbind' rid='", integer_to_list(Rid), "' ", SidAttribute,
+        Attributes, ">", Payload, "</body>"]),
+    Length = {"Content-Length", integer_to_list(byte_size(Body))},
+    Type = {"Content-Type", "text/xml; charset=utf-8"},
+    Head = megaphone_ct_http:request("POST", "/bosh", [Length, Type | Headers]),
+    ok = megaphone_ct_http:send(Socket, [Head, Body]),
+    Session#{rid := Rid + 1}.
+
+%% Takes the response of the request that waits, and polls on where the regular expression is not found in it.
+-spec bosh_response(bosh(), string()) -> {bosh(), binary()}.
+bosh_response(Session, Expression) ->
+    #{status := 200, body := Body} = bosh_http_response(Session),
+    case re:run(Body, Expression) of
+        {match, _} -> {Session, Body};
+        nomatch -> bosh_exchange(Session, "", "", Expression)
+    end.
+
+%% The response of the request that waits, whatever it is.
+-spec bosh_http_response(bosh()) -> megaphone_ct_http:response().
+bosh_http_response(#{socket := Socket}) -> megaphone_ct_http:response(Socket).
+
+%% Closes the connection; the session doesn't know.
+-spec bosh_hang_up(bosh()) -> ok.
+bosh_hang_up(#{socket := Socket}) -> gen_tcp:close(Socket).
+
+%% --- stanzas
+
+auth({Jid, Password}) ->
+    [User, _] = string:split(Jid, "@"),
+    Text = base64:encode(iolist_to_binary([0, User, 0, Password])),
+    ["<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>", Text, "</auth>"].
+
+bind() ->
+    "<iq xmlns='jabber:client' type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>".
+
+jid(Bound) ->
+    {match, [Jid]} = re:run(Bound, "<jid>([^<]+)</jid>", [{capture, all_but_first, list}]),
+    Jid.
