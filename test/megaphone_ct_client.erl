@@ -117,7 +117,7 @@ installed(Path) ->
 
 open(Name, Executable, Arguments, Environment) ->
     Port = open_port({spawn_executable, Executable},
-                     [{args, Arguments}, {env, Environment}, {line, 65536}, exit_status, stderr_to_stdout, hide]),
+                     [{args, Arguments}, {env, Environment}, {line, 65536}, eof, stderr_to_stdout, hide]),
     #{port => Port, name => Name}.
 
 %% Gives the client a command; stdio.js lists them.
@@ -154,8 +154,9 @@ await(#{port := Port, name := Name} = Client, Event, Others, Deadline) ->
                     ct:log("~ts: ~ts", [Name, Line]),
                     await(Client, Event, [{Other, lists:append(Rest)} | Others], Deadline)
             end;
-        {Port, {exit_status, Status}} ->
-            error({client_ended, Name, Status, {before, Event}})
+        %% Unlike an exit status, this comes after all that the client has said.
+        {Port, eof} ->
+            error({client_ended, Name, {before, Event}, {instead, lists:reverse(Others)}})
     after max(0, Deadline - erlang:monotonic_time(millisecond)) ->
         error({client_is_late, Name, Event, {instead, lists:reverse(Others)}})
     end.

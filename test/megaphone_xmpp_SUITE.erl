@@ -149,7 +149,7 @@ kicked_client_is_told(Config) ->
     Client = client(Config, kind(Config)),
     Jid = await_online(Client),
     ok = megaphone_ct_sessions:admin(Config, kick_session, [Jid, "out"]),
-    ?assertEqual(as_reported(kind(Config), "conflict"), await_closed(Client)),
+    ok = is_told(kind(Config), "conflict", await_closed(Client)),
     await_event(Config, {session_removed, list_to_binary(Jid)}).
 
 server_knows_the_session(Config) ->
@@ -215,6 +215,8 @@ reload_keeps_sessions(Config) ->
     ?assertEqual(403, handshake_status(Config, "http://bad.example")),
     ?assertEqual(101, handshake_status(Config, "http://GOOD.example")),
     ok = refused_above(Port, account(Config), 1000),
+    %% Not at once: ejabberd may open the port for a changed listener before it has closed the old one, and fail.
+    ok = megaphone_ct_node:reload(ejabberd(Config), []),
     ok = megaphone_ct_node:reload(ejabberd(Config), Limited("3000")),
     ok = refused_above(Port, account(Config), 3000),
     ok = megaphone_ct_node:reload(ejabberd(Config), []),
@@ -226,8 +228,7 @@ node_stop_is_announced(Config) ->
     Clients = [client(Config, Kind) || Kind <- Kinds],
     [await_online(Client) || Client <- Clients],
     ok = megaphone_ct_sessions:stop(Config),
-    ?assertEqual([{Kind, as_reported(Kind, "system-shutdown")} || Kind <- Kinds],
-                 [{Kind, await_closed(Client)} || {Kind, Client} <- lists:zip(Kinds, Clients)]).
+    [ok = is_told(Kind, "system-shutdown", await_closed(Client)) || {Kind, Client} <- lists:zip(Kinds, Clients)].
 
 %% --- helpers
 
@@ -241,11 +242,14 @@ transport(stanza_bosh) -> "http_bind".
 
 bare(Jid) -> hd(string:split(Jid, "/")).
 
-%% What a client makes of a stream error. In BOSH it is inside a <body/> with a condition of its own (XEP-0206, 6), and
-%% strophe.js looks further for one of them only.
-as_reported(strophe_bosh, "conflict") -> "conflict";
-as_reported(Kind, _) when Kind =:= strophe_bosh; Kind =:= stanza_bosh -> "remote-stream-error";
-as_reported(_, Condition) -> Condition.
+%% Whether a client has been told of a stream error. In BOSH it is inside a <body/> with a condition of its own (XEP-0206,
+%% 6), and strophe.js looks further for one of them only; a client that is between two polls finds no session any more.
+is_told(Kind, Condition, Told) when Kind =:= strophe_bosh; Kind =:= stanza_bosh ->
+    ?assert(lists:member(Told, [Condition, "remote-stream-error", "item-not-found"]), {Kind, Told}),
+    ok;
+is_told(Kind, Condition, Told) ->
+    ?assertEqual({Kind, Condition}, {Kind, Told}),
+    ok.
 
 %% Ends a client of the kind under test. stanza sends the end of a BOSH session beside a poll that is under way: when it
 %% overtakes the poll, ejabberd 23.01 does not look at it before that poll is answered, a minute later.

@@ -28,19 +28,14 @@ const readline = require('node:readline');
 
 const LIFETIME_MS = 120_000;
 
-exports.emit = (...words) => process.stdout.write(words.join(' ') + '\n');
+const say = (words, then) => process.stdout.write(words.join(' ') + '\n', then);
 
-exports.fail = (reason) => {
-    exports.emit('error', String(reason).replaceAll('\n', ' '));
-    process.exit(1);
-};
+exports.emit = (...words) => say(words);
 
-/** Reports the end of the session and ends. */
-exports.closed = (condition) => {
-    if (condition) exports.emit('closed', condition);
-    else exports.emit('closed');
-    process.exit(0);
-};
+exports.fail = (reason) => say(['error', String(reason).replaceAll('\n', ' ')], () => process.exit(1));
+
+/** Reports the end of the session and ends when that has been written; what is still queued would be lost. */
+exports.closed = (condition) => say(condition ? ['closed', condition] : ['closed'], () => process.exit(0));
 
 /** Calls commands[name](word, rest) as commands come in: the first word after the name, and the rest of the line. */
 exports.serve = (commands) => {
