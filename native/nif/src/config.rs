@@ -84,10 +84,12 @@ fn stats(env: Env<'_>) -> NifResult<Term<'_>> {
         &[
             (atoms::reactors(), stats.reactors.encode(env)),
             (atoms::connections(), stats.connections.encode(env)),
+            (atoms::sessions(), stats.sessions.encode(env)),
             (atoms::max_connections(), stats.max_connections.encode(env)),
             (atoms::accepted(), stats.accepted.encode(env)),
             (atoms::listeners(), stats.listeners.encode(env)),
             (atoms::bytes_per_slot(), stats.bytes_per_slot.encode(env)),
+            (atoms::bytes_per_session(), stats.bytes_per_session.encode(env)),
         ],
     ))
 }

@@ -41,7 +41,7 @@ mod atoms {
         dollar_stream_error = "$megaphone_stream_error", dollar_undelivered = "$megaphone_undelivered",
         forwarded_for, from, header_timeout, host, http_bind, lang, large, max_concat, max_inactivity, max_pause,
         max_stanza, origins, path, peer, ping_interval, response_headers, routes, stanza_timeout, transport,
-        unlimited, websocket, websocket_timeout, xmpp,
+        unlimited, websocket, websocket_timeout, xmpp, bytes, bytes_per_session, sessions,
     }
 }
 

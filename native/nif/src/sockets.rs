@@ -4,7 +4,9 @@ use crate::config::system;
 use crate::host::{CallerSink, Pid, Waiter};
 use crate::options::encode_timeout;
 use crate::{atoms, fd, terms};
-use megaphone_core::{Conn, ConnectionInfo, Error, PollOutcome, ReadOutcome, Shutdown, WriteOutcome};
+use megaphone_core::{
+    Conn, ConnectionInfo, Error, PollOutcome, ReadOutcome, SessionInfo, Shutdown, WriteOutcome,
+};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, LocalPid, NifResult, Term};
 use std::cell::RefCell;
@@ -315,6 +317,22 @@ pub(crate) fn info_term<'a>(env: Env<'a>, info: &ConnectionInfo<Pid>) -> Term<'a
             (atoms::recv_cnt(), info.traffic.reads.encode(env)),
             (atoms::send_oct(), info.traffic.sent.encode(env)),
             (atoms::send_cnt(), info.traffic.writes.encode(env)),
+        ],
+    )
+}
+
+/// What `info` gives of a BOSH session.
+pub(crate) fn session_info_term<'a>(env: Env<'a>, info: &SessionInfo<Pid>) -> Term<'a> {
+    let phase = Atom::from_str(env, info.phase).unwrap_or_else(|_| atoms::undefined());
+    terms::map(
+        env,
+        &[
+            (atoms::listener(), info.listener.0.encode(env)),
+            (atoms::phase(), phase.encode(env)),
+            (atoms::owner(), owner_term(env, info.owner)),
+            (atoms::transport(), atoms::http_bind().encode(env)),
+            (atoms::outbound(), info.outbound.encode(env)),
+            (atoms::bytes(), info.bytes.encode(env)),
         ],
     )
 }

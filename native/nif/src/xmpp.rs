@@ -8,7 +8,7 @@ pub(crate) mod events;
 
 use crate::config::system;
 use crate::host::{CallerSink, Pid, Waiter};
-use crate::sockets::{answer, conn, done, info_term};
+use crate::sockets::{answer, conn, done, info_term, session_info_term};
 use crate::xml::{self, Effort, Packet, ReadError};
 use crate::{atoms, terms};
 use megaphone_core::{Error, Facts, Outgoing, Rate, WriteOutcome, XmppId};
@@ -194,8 +194,8 @@ fn xmpp_sockname<'a>(env: Env<'a>, socket: Term<'a>) -> NifResult<Term<'a>> {
 fn xmpp_info<'a>(env: Env<'a>, socket: Term<'a>) -> NifResult<Term<'a>> {
     let system = system()?;
     let info = session(socket)?.and_then(|id| match id {
-        XmppId::Tcp(conn) | XmppId::WebSocket(conn) => system.info(conn),
-        XmppId::Bosh(_) => Err(Error::Closed),
+        XmppId::Tcp(conn) | XmppId::WebSocket(conn) => system.info(conn).map(|info| info_term(env, &info)),
+        XmppId::Bosh(id) => system.session_info(id).map(|info| session_info_term(env, &info)),
     });
-    Ok(answer(env, info, |info| info_term(env, &info)))
+    Ok(answer(env, info, |info| info))
 }
