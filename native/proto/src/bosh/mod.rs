@@ -8,7 +8,8 @@
 //! - an answer that is no longer kept is `item-not-found`, where ejabberd holds the repeated request;
 //! - `ack` is given when the client asked for it, `content` is honoured, `ver` is the lower of the two;
 //! - a request with `pause` is answered, and one that asks for too long is a `policy-violation`;
-//! - `hold='0'` and `wait='0'` are answered at once, and polling is too frequent only when both polls are empty;
+//! - `hold='0'` and `wait='0'` are answered at once, and polling is too frequent only when both polls are empty and
+//!   the answer to the first is too;
 //! - the end of a stream without an error is a `terminate` without a condition.
 
 mod request;

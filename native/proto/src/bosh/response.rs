@@ -46,6 +46,10 @@ impl Body {
         self.attrs.is_empty() && self.payload.is_empty()
     }
 
+    pub(super) fn has_payload(&self) -> bool {
+        !self.payload.is_empty()
+    }
+
     pub(super) fn finish(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(EMPTY_BODY.len() + self.payload.len() + 32 * self.attrs.len());
         let attrs = self.attrs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));

@@ -71,7 +71,8 @@ pub struct Session {
     ending: Option<Closed>,
     is_closed: bool,
     queue: Queue,
-    /// When the last request came, in milliseconds, if it was an empty poll.
+    /// When the last request came, in milliseconds, if it was an empty poll and its answer, unless still due, had no
+    /// payload.
     polled_at: Option<u64>,
     /// When the session ends unless a request is waiting, in milliseconds.
     inactive_at: u64,
@@ -361,13 +362,17 @@ impl Session {
         valid
     }
 
-    /// Whether a client that polls has sent two empty requests too close to each other (XEP-0124 section 12).
+    /// Whether a client that polls has sent two empty requests too close to each other, although the answer to the
+    /// first had nothing for it (XEP-0124 section 12).
     fn polls_too_often(&mut self, request: &Request, config: &Config, now: u64) -> bool {
         let polled_at = request.is_empty_poll().then_some(now);
         let before = std::mem::replace(&mut self.polled_at, polled_at);
         let is_polling = self.window.hold_count() == 0 || self.wait_seconds == 0;
+        // When both came before their turn, the first is still to be answered.
+        let gets_payload = self.window.held_len() > 0 && self.queue.bytes() > 0;
         is_polling
             && polled_at.is_some()
+            && !gets_payload
             && before.is_some_and(|before| now < before + millis(config.polling))
     }
 
@@ -397,6 +402,9 @@ impl Session {
         }
         // What no connection would carry waits for one that does.
         let ends = ticket.is_some() && self.queue.fill(&mut body, config.max_concat);
+        if body.has_payload() && self.window.held_len() == 0 {
+            self.polled_at = None;
+        }
         let body = (!body.is_empty()).then(|| Arc::from(body.finish()));
         if let Some(ticket) = ticket {
             out.push(Event::Respond(ticket, body.clone().unwrap_or_else(|| EMPTY_BODY.into())));

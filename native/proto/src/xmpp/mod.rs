@@ -4,6 +4,7 @@
 //! [`Stream`] is the receiving side of one stream, [`parse_element`] reads an element that comes whole, and `write_*`
 //! encode. The tree in between is an [`Element`]. Knows nothing of stanzas' meaning, SASL or routing.
 
+mod declaration;
 mod document;
 mod element;
 mod error;

@@ -3,6 +3,7 @@
 use rxml::error::EndOrError;
 use rxml::{Options, Parse, RawEvent, RawParser, WithOptions};
 
+use super::declaration::{Declaration, ENCODING};
 use super::element::{Element, ElementBuilder};
 use super::error::{Limits, StreamError};
 use super::names::{Head, Names, Naming, Scope};
@@ -26,6 +27,7 @@ pub(super) enum Step {
 /// A parser with the tree it is building. While it waits for the rest of a stanza it holds about 1.4 KB.
 pub(super) struct Reader {
     raw: RawParser,
+    declaration: Declaration,
     names: Names,
     head: Option<Head>,
     builder: ElementBuilder,
@@ -44,12 +46,12 @@ const CLEAR_WINDOW: usize = 4096;
 
 impl Reader {
     pub(super) fn new(naming: Naming, limits: &Limits) -> Self {
-        Self::with_names(Names::of_document(naming), limits)
+        Self::with_names(Names::of_document(naming), Declaration::Start, limits)
     }
 
     /// A reader that stands right behind the header of a stream.
     pub(super) fn inside(scope: &Scope, limits: &Limits) -> Result<Self, StreamError> {
-        let mut reader = Self::with_names(Names::of_stanzas(scope), limits);
+        let mut reader = Self::with_names(Names::of_stanzas(scope), Declaration::Passed, limits);
         // rxml checks end tags against start tags, the stream's own included, so it has to see that one.
         let header = format!("<{}>", scope.name);
         let mut unread = header.as_bytes();
@@ -57,10 +59,11 @@ impl Reader {
         Ok(reader)
     }
 
-    fn with_names(names: Names, limits: &Limits) -> Self {
+    fn with_names(names: Names, declaration: Declaration, limits: &Limits) -> Self {
         let options = Options { max_token_length: limits.token_bytes, ..Options::default() };
         Self {
             raw: RawParser::with_options(options),
+            declaration,
             names,
             head: None,
             builder: ElementBuilder::default(),
@@ -167,7 +170,8 @@ impl Reader {
                 self.clear = memchr::memchr(b'\r', window).unwrap_or(window.len());
             }
             let at_return = self.clear == 0 && !input.is_empty();
-            let mut fed = if at_return { b"\n" } else { &input[..self.clear.min(input.len())] };
+            let room = self.pass_declaration(input)?;
+            let mut fed = if at_return { b"\n" } else { &input[..self.clear.min(room)] };
             let before = fed.len();
             let fed_is_last = !at_return && before == input.len();
             let result = self.raw.parse(&mut fed, at_end && fed_is_last);
@@ -186,6 +190,24 @@ impl Reader {
                 Err(EndOrError::NeedMoreData) => return Ok(None),
                 Err(EndOrError::Error(error)) => return Err(error.into()),
             }
+        }
+    }
+
+    /// How many of the next bytes may be fed at once: one by one up to where an XML declaration may lack its encoding,
+    /// which is then fed here.
+    fn pass_declaration(&mut self, input: &[u8]) -> Result<usize, StreamError> {
+        match input.first() {
+            Some(byte) if self.declaration != Declaration::Passed => {
+                if self.declaration.pass(*byte) {
+                    match self.raw.parse(&mut { ENCODING }, false) {
+                        // There are no events within a declaration.
+                        Ok(_) | Err(EndOrError::NeedMoreData) => {}
+                        Err(EndOrError::Error(error)) => return Err(error.into()),
+                    }
+                }
+                Ok(1)
+            }
+            _ => Ok(input.len()),
         }
     }
 }

@@ -227,6 +227,36 @@ fn polling_is_answered_at_once_and_not_too_often() {
 }
 
 #[test]
+fn a_poll_may_come_at_once_after_one_that_was_answered_with_a_payload() {
+    for attrs in ["wait='0' hold='0'", "wait='60' hold='0'", "wait='0' hold='1'"] {
+        let config = Config { max_concat: Some(1), ..Config::default() };
+        let mut driver = Driver::ready(attrs, config);
+        driver.send(&[MESSAGE]);
+        assert!(driver.poll(101).answer_to(101).contains("features"));
+        assert_eq!(driver.poll(102).answer_to(102), format!("<body>{MESSAGE}</body>"));
+        assert_eq!(driver.poll(103).answer_to(103), "<body/>");
+        driver.send(&[MESSAGE]);
+        assert_failed(&driver.poll(104), Condition::PolicyViolation);
+    }
+}
+
+#[test]
+fn polls_that_overtake_each_other_are_too_frequent_unless_the_first_gets_a_payload() {
+    let mut driver = Driver::ready("wait='0' hold='1'", Config::default());
+    assert!(driver.poll(102).is_nothing());
+    let outcome = driver.poll(101);
+    assert_eq!((outcome.tickets(), outcome.closed), (vec![101, 102], None));
+    assert!(short(&outcome.answers[0].1).contains("features"));
+    assert_eq!(short(&outcome.answers[1].1), "<body/>");
+    assert_failed(&driver.poll(103), Condition::PolicyViolation);
+
+    let mut driver = Driver::ready("wait='0' hold='1'", Config::default());
+    assert!(driver.poll(101).answer_to(101).contains("features"));
+    assert!(driver.poll(103).is_nothing());
+    assert_failed(&driver.poll(102), Condition::PolicyViolation);
+}
+
+#[test]
 fn empty_requests_of_a_session_that_holds_may_follow_each_other() {
     let mut driver = ready();
     for rid in 101..120 {

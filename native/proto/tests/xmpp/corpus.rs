@@ -8,6 +8,8 @@ pub(crate) const HEADERS: &[&str] = &[
     "<stream xmlns='http://etherx.jabber.org/streams' to=\"a b\"\n>",
     "<s:stream xmlns:s='http://etherx.jabber.org/streams' xmlns:q='urn:q' xmlns:r='urn:r' r:z='1' z='2'>",
     "<stream:stream xmlns:stream='urn:q' xmlns='jabber:server' xmlns:db='jabber:server:dialback' >\r\n",
+    "<?xml version='1.0' standalone='yes'?><stream:stream xmlns='jabber:client' \
+     xmlns:stream='http://etherx.jabber.org/streams'>",
     " \n <e xmlns=''>",
 ];
 
@@ -155,6 +157,18 @@ pub(crate) const WHOLE: &[&[u8]] = &[
     b"<?xml version='1.0'?>\n\n <s><a/></s>",
     b"<?xml version=\"1.0\" encoding=\"UTF-8\"?><s>",
     b"<?xml version='1.0' encoding='utf-8' standalone='yes'?><s>",
+    b"<?xml version='1.0' standalone='yes'?><s><a/>",
+    b"<?xml\tversion = \"1.0\"\r\n\r standalone\n= \"yes\" ?><s><a/>",
+    b"\xEF\xBB\xBF<?xml version='1.0' standalone='yes'?><s/>",
+    b"<?xml version='1.0'standalone='yes'?><s>",
+    b"<?xml version='1.0' standalone?><s>",
+    b"<?xml version='1.0' standalone='maybe'?><s>",
+    b"<?xml version='1.0' standalone='yes' encoding='utf-8'?><s>",
+    b"<?xml version='1.0' standalone='yes' standalone='yes'?><s>",
+    b"<?xml version='1.0' s='yes'?><s>",
+    b"<?xml version='1.0' s?><s>",
+    b"<?xml standalone='yes'?><s>",
+    b"<s v='1.0' s='yes'><a v='1.0' s='yes'/>",
     b"<?xml version='1.0' ?><s>",
     b"<?xml version='1.0'><s>?>",
     b"<?xml encoding='utf-8'?><s>",
@@ -197,4 +211,8 @@ pub(crate) const STRICTER: &[(&str, &str)] = &[
     ("<?xml version='1.0' encoding='UTF-16'?><s/>", "unsupported-encoding"),
     ("<?xml version='1.1'?><s/>", "restricted-xml"),
     ("<?xml version='1.0' encoding='UTF-8' standalone='no'?><s/>", "restricted-xml"),
+    ("<?xml version='1.0' standalone='no'?><s/>", "restricted-xml"),
+    // rxml reads at most eight digits, and takes what is longer for an undeclared entity.
+    ("<s><a>&#000000065;</a>", "restricted-xml"),
+    ("<s><a b='&#x000000041;'/>", "restricted-xml"),
 ];
