@@ -36,7 +36,7 @@
 -type listener() :: megaphone:listener().
 
 -type start_options() :: #{
-    reactors => pos_integer(),         % threads; default: one a core, at most 8
+    reactors => pos_integer(),         % threads; default: one for four cores, 1 to 8
     max_connections => pos_integer(),  % default: the descriptor limit but for a reserve
     log => pid()                       % gets the notices
 }.

@@ -39,7 +39,7 @@ fn start<'a>(env: Env<'a>, options: Term<'a>) -> NifResult<Term<'a>> {
         entry(options, atoms::max_connections())?.unwrap_or_else(|| default_max_connections(limit));
     let reactors: usize = match entry(options, atoms::reactors())? {
         Some(n) => n,
-        None => std::thread::available_parallelism().map_or(1, usize::from).min(8),
+        None => std::thread::available_parallelism().map_or(1, |cores| (usize::from(cores) / 4).clamp(1, 8)),
     };
     if reactors == 0 || max_connections == 0 {
         return Err(Error::BadArg);

@@ -108,7 +108,7 @@ impl<H: Host> Connection<H> {
         let config = cx.system.xmpp_config();
         self.heard(cx, &config);
         self.renew_deadline(cx, &config);
-        (true, Fate::Look)
+        (true, self.look_if_any())
     }
 
     fn deliver(&mut self, cx: &mut Cx<'_, H>, event: &xmpp::Event, bytes: usize) {
@@ -286,8 +286,14 @@ impl<H: Host> Connection<H> {
         link.taken(taken);
         let is_unblocked = was_blocked && link.may_parse();
         let pushed = self.push_output();
-        let fate = if is_unblocked || pushed.is_err() { Fate::Look } else { self.look_if_room() };
+        let fate = if pushed.is_err() || is_unblocked { self.look_if_any() } else { self.look_if_room() };
         (pushed, fate)
+    }
+
+    /// The reactor is called for what it has to do, and not for nothing: that costs two thread switches.
+    fn look_if_any(&self) -> Fate {
+        let has_input = !self.inbound.is_empty() || self.flags.ended || self.fault.is_some();
+        if has_input { Fate::Look } else { self.look_if_room() }
     }
 
     /// The owner wants the next stream on this connection.
