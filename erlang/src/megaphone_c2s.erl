@@ -87,7 +87,7 @@ raw_options(Options) ->
 %% --- sessions
 
 %% Starts the c2s of a connection with a valid stream header.
--spec start_session(megaphone_xmpp_socket:socket(), [proplists:property()]) -> {ok, pid()} | ignore | {error, term()}.
+-spec start_session(megaphone_xmpp_socket:socket(), [proplists:property()]) -> {ok, pid()} | ignore.
 start_session(Socket, Options) ->
     case megaphone_nif:xmpp_facts(Socket) of
         {ok, #{peer := Peer, local := Local}} ->
@@ -99,16 +99,12 @@ start_session(Socket, Options) ->
 %% Starts a c2s on a native XMPP socket and gives the session to it, with the events that wait. Options are those of
 %% ejabberd_c2s:start/3.
 -spec start_c2s(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) ->
-    {ok, pid()} | ignore | {error, term()}.
+    {ok, pid()} | ignore.
 start_c2s(Socket, Options, HibernateAfter) ->
-    case megaphone_c2s_loop:start(Socket, Options, HibernateAfter) of
-        {ok, Pid} ->
-            %% Before the first event, which it would take for an intruder.
-            ok = ejabberd_c2s:accept(Pid),
-            started(megaphone_nif:xmpp_started(Socket, Pid), Pid);
-        NotStarted ->
-            NotStarted
-    end.
+    {ok, Pid} = megaphone_c2s_loop:start(Socket, Options, HibernateAfter),
+    %% Before the first event, which it would take for an intruder.
+    ok = ejabberd_c2s:accept(Pid),
+    started(megaphone_nif:xmpp_started(Socket, Pid), Pid).
 
 started(ok, Pid) ->
     {ok, Pid};

@@ -11,6 +11,8 @@
 -behaviour(gen_server).
 
 -export([start/3]).
+%% Starting point of the process.
+-export([enter/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
 
 %% ejabberd's and its libraries'. Their xmpp.hrl wants a directory fast_xml, which Debian calls by another name.
@@ -29,10 +31,16 @@
 
 %% Starts a session that waits for its accept cast. Options are those of ejabberd_c2s:start/3. The process is linked to
 %% nothing; it hibernates when it had no message for HibernateAfter milliseconds and its client is logged in.
--spec start(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) ->
-    {ok, pid()} | {error, term()} | ignore.
+%%
+%% Doesn't wait for the process to be set up: on a busy node every login would wait for its turn in the run queue twice.
+-spec start(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) -> {ok, pid()}.
 start(Socket, Options, HibernateAfter) ->
-    gen_server:start(?MODULE, {Socket, Options}, [{hibernate_after, HibernateAfter}]).
+    {ok, proc_lib:spawn(?MODULE, enter, [Socket, Options, HibernateAfter])}.
+
+-spec enter(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) -> no_return().
+enter(Socket, Options, HibernateAfter) ->
+    {ok, State, Timeout} = init({Socket, Options}),
+    gen_server:enter_loop(?MODULE, [{hibernate_after, HibernateAfter}], State, Timeout).
 
 -spec init({megaphone_xmpp_socket:socket(), [proplists:property()]}) -> {ok, state(), timeout()}.
 init({Socket, Options}) ->

@@ -129,8 +129,7 @@ is_plain(Segment) ->
 start_handler(Socket, Options) -> ejabberd_http:start(gen_tcp, Socket, Options).
 
 %% Starts the c2s of a session over WebSocket or BOSH, with the options that ejabberd_http_ws and ejabberd_bosh give.
--spec start_session(megaphone_xmpp_socket:socket(), HibernateAfter :: timeout()) ->
-    {ok, pid()} | ignore | {error, term()}.
+-spec start_session(megaphone_xmpp_socket:socket(), HibernateAfter :: timeout()) -> {ok, pid()} | ignore.
 start_session({Transport, _} = Socket, HibernateAfter) ->
     case megaphone_nif:xmpp_facts(Socket) of
         {ok, Facts} ->
