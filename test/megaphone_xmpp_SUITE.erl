@@ -142,7 +142,7 @@ large_stanza_is_refused(Config) ->
             ok;
         _ ->
             ?assertEqual("policy-violation", await_closed(Client)),
-            await_event(Config, {session_removed, list_to_binary(Jid)})
+            await_event(Config, {session_ended, list_to_binary(Jid)})
     end.
 
 kicked_client_is_told(Config) ->
@@ -150,7 +150,7 @@ kicked_client_is_told(Config) ->
     Jid = await_online(Client),
     ok = megaphone_ct_sessions:admin(Config, kick_session, [Jid, "out"]),
     ok = is_told(kind(Config), "conflict", await_closed(Client)),
-    await_event(Config, {session_removed, list_to_binary(Jid)}).
+    await_event(Config, {session_ended, list_to_binary(Jid)}).
 
 server_knows_the_session(Config) ->
     {Bare, _} = Account = account(Config),
