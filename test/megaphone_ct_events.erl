@@ -5,7 +5,7 @@
 
 -export([start/1]).
 %% Called in ejabberd's node.
--export([install/0, await/1, remaining_processes/2, flood/2]).
+-export([install/0, await/1, await_held_polls/1, remaining_processes/2, flood/2]).
 %% Hooks.
 -export([authenticated/3, session_pending/1, session_ended/2]).
 
@@ -45,6 +45,22 @@ await(Event) ->
             error(Reason)
     after ?TIMEOUT ->
         error({did_not_happen, Event})
+    end.
+
+%% Waits until Megaphone holds so many BOSH requests. Nothing in Erlang happens when one comes, so it has to look.
+-spec await_held_polls(non_neg_integer()) -> ok.
+await_held_polls(Count) -> await_held_polls(Count, erlang:monotonic_time(millisecond) + ?TIMEOUT).
+
+await_held_polls(0, _Deadline) ->
+    ok;
+await_held_polls(Count, Deadline) ->
+    Held = [Conn || Conn <- megaphone:connections(), {ok, #{phase := held}} <- [megaphone:info(Conn)]],
+    case length(Held) of
+        Enough when Enough >= Count ->
+            ok;
+        TooFew ->
+            erlang:monotonic_time(millisecond) < Deadline orelse error({held_polls, TooFew}),
+            receive after 10 -> await_held_polls(Count, Deadline) end
     end.
 
 %% Of the processes that are not among those, waits until all but Count have ended, and says which remain and what they
