@@ -225,8 +225,8 @@ reload_keeps_sessions(Config) ->
     ?assertEqual(101, handshake_status(Config, "http://bad.example")),
     [ok = quit(Client) || Client <- Clients ++ New].
 
-%% Stock ejabberd may kill what answers a poll before the answer is written: there, what a BOSH client learns is left to
-%% chance.
+%% Stock ejabberd answers the polls that it holds, and is gone before a client that was between two polls sends the next.
+%% Nothing there tells whether a client has its poll waiting.
 node_stop_is_announced(Config) ->
     Kinds = case megaphone_ct_sessions:is_megaphone(Config) of
         true -> megaphone_ct_sessions:kinds();
