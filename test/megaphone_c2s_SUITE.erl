@@ -82,14 +82,14 @@ client_closes_the_stream(Config) ->
     {Socket, Jid} = login(c2s_port(Config), account(Config)),
     ok = gen_tcp:send(Socket, "</stream:stream>"),
     ?assertEqual(<<"</stream:stream>">>, trailing(Socket)),
-    await_event(Config, {session_removed, list_to_binary(Jid)}).
+    await_event(Config, {session_ended, list_to_binary(Jid)}).
 
 server_closes_the_stream(Config) ->
     {Socket, Jid} = login(c2s_port(Config), account(Config)),
     ok = megaphone_ct_sessions:admin(Config, kick_session, [Jid, "out of here"]),
     Said = trailing(Socket),
     ?assertMatch({match, _}, re:run(Said, "^<stream:error><conflict.*out of here.*</stream:error></stream:stream>$")),
-    await_event(Config, {session_removed, list_to_binary(Jid)}).
+    await_event(Config, {session_ended, list_to_binary(Jid)}).
 
 stream_without_a_login_is_closed(Config) ->
     Socket = megaphone_ct_http:connect(c2s_port(Config)),
@@ -108,7 +108,7 @@ cut_connection_ends_the_session(Config) ->
     {Socket, Jid} = login(c2s_port(Config), account(Config)),
     ok = inet:setopts(Socket, [{linger, {true, 0}}]),
     ok = gen_tcp:close(Socket),
-    await_event(Config, {session_removed, list_to_binary(Jid)}).
+    await_event(Config, {session_ended, list_to_binary(Jid)}).
 
 %% More than all socket buffers hold, at a thousand bytes a second: the sender has to stop. Without a shaper the server
 %% takes it all.
@@ -163,7 +163,7 @@ bosh_session_ends_with_a_message(Config, Enable) ->
     Message = ["<message type='chat' to='", Jid, "'><body>undelivered</body></message>"],
     ok = gen_tcp:send(Sender, [Message, ping("sent", 0)]),
     _ = await(Sender, "id='sent'"),
-    await_event(Config, {session_removed, list_to_binary(Jid)}),
+    await_event(Config, {session_ended, list_to_binary(Jid)}),
     {Later, _} = login(c2s_port(Config), Account),
     ok = gen_tcp:send(Later, "<presence/>"),
     ?assertMatch({match, _}, re:run(await(Later, "</message>"), ["from='", SenderJid, "'.*<body>undelivered</body>"])),

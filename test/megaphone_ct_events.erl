@@ -5,16 +5,16 @@
 
 -export([start/1]).
 %% Called in ejabberd's node.
--export([install/0, await/1, remaining_processes/2, flood/2]).
+-export([install/0, await/1, await_held_polls/1, remaining_processes/2, flood/2]).
 %% Hooks.
--export([authenticated/3, session_pending/1, session_removed/3]).
+-export([authenticated/3, session_pending/1, session_ended/2]).
 
 -export_type([event/0]).
 
 -type event() ::
     {authenticated, User :: binary()}       % answered with the SASL mechanism
     | {session_pending, Jid :: binary()}    % its connection is gone and it can be resumed (XEP-0198)
-    | {session_removed, Jid :: binary()}.
+    | {session_ended, Jid :: binary()}.     % and what had come for it too late has gone elsewhere
 
 -define(TIMEOUT, 25000).
 
@@ -30,7 +30,8 @@ install() ->
     Host = <<"localhost">>,
     ok = ejabberd_hooks:add(c2s_auth_result, Host, ?MODULE, authenticated, 1),
     ok = ejabberd_hooks:add(c2s_session_pending, Host, ?MODULE, session_pending, 1),
-    ok = ejabberd_hooks:add(sm_remove_connection_hook, Host, ?MODULE, session_removed, 99).
+    %% After ejabberd_c2s, which removes the session and then routes what it finds in its mailbox.
+    ok = ejabberd_hooks:add(c2s_terminated, Host, ?MODULE, session_ended, 101).
 
 -spec await(event()) -> term().
 await(Event) ->
@@ -44,6 +45,22 @@ await(Event) ->
             error(Reason)
     after ?TIMEOUT ->
         error({did_not_happen, Event})
+    end.
+
+%% Waits until Megaphone holds so many BOSH requests. Nothing in Erlang happens when one comes, so it has to look.
+-spec await_held_polls(non_neg_integer()) -> ok.
+await_held_polls(Count) -> await_held_polls(Count, erlang:monotonic_time(millisecond) + ?TIMEOUT).
+
+await_held_polls(0, _Deadline) ->
+    ok;
+await_held_polls(Count, Deadline) ->
+    Held = [Conn || Conn <- megaphone:connections(), {ok, #{phase := held}} <- [megaphone:info(Conn)]],
+    case length(Held) of
+        Enough when Enough >= Count ->
+            ok;
+        TooFew ->
+            erlang:monotonic_time(millisecond) < Deadline orelse error({held_polls, TooFew}),
+            receive after 10 -> await_held_polls(Count, Deadline) end
     end.
 
 %% Of the processes that are not among those, waits until all but Count have ended, and says which remain and what they
@@ -91,8 +108,12 @@ session_pending(#{jid := Jid} = State) ->
     happened({session_pending, jid:encode(Jid)}, ok),
     State.
 
--spec session_removed(term(), term(), term()) -> ok.
-session_removed(_Sid, Jid, _Info) -> happened({session_removed, jid:encode(Jid)}, ok).
+-spec session_ended(map(), term()) -> map().
+session_ended(#{jid := Jid} = State, _Reason) ->
+    happened({session_ended, jid:encode(Jid)}, ok),
+    State;
+session_ended(State, _Reason) ->
+    State.
 
 happened(Event, Answer) ->
     ?MODULE ! {happened, Event, Answer},
