@@ -347,7 +347,8 @@ impl<H: Host> Connection<H> {
             Phase::Waiting(Stage::Service) => {
                 self.requests().is_some_and(|requests| requests.remaining() > self.inbound.len() as u64)
             }
-            Phase::Waiting(_) | Phase::Lingering { .. } => true,
+            Phase::Waiting(_) => self.has_room_for_answers(),
+            Phase::Lingering { .. } => true,
             Phase::Starting | Phase::Queued | Phase::Asking(_) | Phase::Held { .. } => {
                 self.inbound.len() < self.listener.config.options.recv_high_watermark
             }
@@ -355,7 +356,8 @@ impl<H: Host> Connection<H> {
                 let Some(attached) = &self.attached else { return false };
                 if let Some(link) = self.link() {
                     let has_room = self.inbound.len() < attached.options.recv_high_watermark;
-                    return link.is_open() && link.resume_at == 0 && has_room;
+                    let may_read = link.is_open() && link.resume_at == 0;
+                    return may_read && has_room && self.has_room_for_answers();
                 }
                 match &attached.reader {
                     // A request that is being collected has bounds of its own, as without a handler.

@@ -223,6 +223,12 @@ impl<H: Host> Connection<H> {
         }
     }
 
+    /// A WebSocket's pings are answered without anybody who would wait: a peer that doesn't read the answers is not read
+    /// either.
+    pub(super) fn has_room_for_answers(&self) -> bool {
+        self.link().is_none() || self.outbound.len() < self.options().high_watermark.max(FLUSH_AT)
+    }
+
     fn may_send(&self, process: H::Process) -> Result<(), Error> {
         if self.owner() != Some(process) || self.link().is_none() || self.flags.write_shut {
             return Err(Error::Closed);

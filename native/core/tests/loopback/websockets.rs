@@ -207,6 +207,24 @@ fn pings_are_answered_without_the_owner() {
 }
 
 #[test]
+fn a_client_that_reads_no_pongs_cannot_have_them_piled_up() {
+    const PINGS: usize = 40_000;
+    let node = Node::new();
+    let (_id, owner, client) = session(&node);
+    let conn = node.system.connections()[0];
+    narrow(&node, conn, &owner, &client);
+    let writer = write_in_background(&client, masked(9, &[b'x'; 125]).repeat(PINGS));
+    eventually("pongs wait", || node.info(conn).outbound >= 64 * 1024);
+    for _ in 0..PINGS {
+        assert_eq!(read_frame(&client).0, 10, "each is answered in the end");
+        let outbound = node.info(conn).outbound;
+        assert!(outbound < 256 * 1024, "{outbound}");
+    }
+    writer.join().unwrap();
+    assert!(owner.is_quiet());
+}
+
+#[test]
 fn a_silent_client_is_pinged_and_then_given_up() {
     let node = Node::new();
     let ping_interval = Some(Duration::from_millis(200));
