@@ -387,7 +387,7 @@ impl<H: Host> Connection<H> {
                 // A stream socket that gave less than it could has nothing more, unless its end follows.
                 self.flags.readable = n == buf.len() || self.flags.hung_up;
                 self.traffic.count_read(n);
-                self.throttle_read(n, now);
+                self.stream_received(n, now);
                 if let Phase::Lingering { discarded } = &mut self.phase {
                     *discarded += n;
                 } else {
