@@ -165,6 +165,7 @@ impl<H: Host> Connection<H> {
     }
 
     fn renew_deadline(&mut self, cx: &Cx<'_, H>, config: &XmppConfig) {
+        let longest = self.stanza_limits(config).stanza_bytes;
         let Some(link) = self.link_mut() else { return };
         if !link.is_open() {
             (link.resume_at, link.ping_at, link.silent_until) = (0, 0, 0);
@@ -174,7 +175,10 @@ impl<H: Host> Connection<H> {
         } else if !link.is_owed() {
             link.whole_by = 0;
         } else if link.whole_by == 0 {
-            link.whole_by = cx.system.deadline(config.stanza_timeout);
+            // What a throttle holds up is not the peer's delay.
+            let held_up =
+                link.throttle.as_ref().map_or(Duration::ZERO, |throttle| throttle.time_for(longest));
+            link.whole_by = cx.system.deadline(config.stanza_timeout.saturating_add(held_up));
         }
         let deadline = link.deadline();
         self.deadline = deadline;
