@@ -72,6 +72,10 @@ impl<H: Host> Connection<H> {
     pub(super) fn take_back(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         self.detach(cx);
         self.phase = Phase::Waiting(Stage::New);
+        if self.flags.ended || !self.inbound.is_empty() {
+            // The next request may take long, and this may be a scheduler's thread.
+            return Fate::Look;
+        }
         match self.settle(cx) {
             // Reading may have stopped at the handler's watermark.
             Fate::Keep => self.look_if_room(),

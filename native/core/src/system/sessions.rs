@@ -143,7 +143,7 @@ impl<H: Host> System<H> {
         let (out, fate) = step(session, &mut cx);
         if fate == Fate::Gone {
             self.forget_session(shard, guard, &mut cx);
-        } else if session.timer_wanted().is_some() && session.notice() {
+        } else if (fate == Fate::Look || session.timer_wanted().is_some()) && session.notice() {
             shard.post(Mail::Session(id.slot()));
         }
         Ok(out)
