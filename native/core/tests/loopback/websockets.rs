@@ -144,6 +144,9 @@ fn refusals_say_why() {
         client.write_all(request.as_bytes()).unwrap();
         let head = read_head(&client);
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        let says_what_to_upgrade_to =
+            head.contains("\r\nUpgrade: websocket\r\n") && head.contains("\r\nSec-WebSocket-Version: 13\r\n");
+        assert_eq!(says_what_to_upgrade_to, status == "426", "{head}");
     }
     let (_starter, mut client) = served(&node);
     client.write_all(upgrade("/ws", "Origin: https://GOOD.example\r\n").as_bytes()).unwrap();
