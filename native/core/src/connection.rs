@@ -347,6 +347,8 @@ impl<H: Host> Connection<H> {
             Phase::Waiting(Stage::Service) => {
                 self.requests().is_some_and(|requests| requests.remaining() > self.inbound.len() as u64)
             }
+            // What is there may be the next request, whole.
+            Phase::Waiting(Stage::New) if self.requests().is_some() => self.inbound.is_empty(),
             Phase::Waiting(_) => self.has_room_for_answers(),
             Phase::Lingering { .. } => true,
             Phase::Starting | Phase::Queued | Phase::Asking(_) | Phase::Held { .. } => {
