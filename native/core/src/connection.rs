@@ -344,9 +344,7 @@ impl<H: Host> Connection<H> {
             return false;
         }
         match self.phase {
-            Phase::Waiting(Stage::Service) => {
-                self.requests().is_some_and(|requests| requests.remaining() > self.inbound.len() as u64)
-            }
+            Phase::Waiting(Stage::Service) => self.is_body_missing(),
             // What is there may be the next request, whole.
             Phase::Waiting(Stage::New) if self.requests().is_some() => self.inbound.is_empty(),
             Phase::Waiting(_) => self.has_room_for_answers(),

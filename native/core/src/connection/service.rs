@@ -26,6 +26,11 @@ impl<H: Host> Connection<H> {
         is_ours.then_some(route.service)
     }
 
+    /// Whether more has to come of the request at the front of the input.
+    pub(super) fn is_body_missing(&self) -> bool {
+        self.requests().is_some_and(|requests| requests.remaining() > self.inbound.len() as u64)
+    }
+
     /// Answers the request for which there is this service.
     pub(super) fn serve_request(&mut self, cx: &mut Cx<'_, H>, service: Service) -> Fate {
         match service {
