@@ -206,6 +206,9 @@ impl<H: Host> Connection<H> {
             link.ping(&mut out);
             link.ping_at = config.ping_interval.map_or(0, |interval| cx.system.deadline(interval));
             self.write_own(&out);
+            if self.fault.is_some() {
+                return self.peer_gone(cx, false);
+            }
         }
         self.renew_deadline(cx, &config);
         self.look_if_room()

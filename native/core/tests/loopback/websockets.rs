@@ -241,6 +241,21 @@ fn a_silent_client_is_pinged_and_then_given_up() {
 }
 
 #[test]
+fn a_client_is_not_silent_while_its_owner_is_behind() {
+    let node = Node::new();
+    let ping_interval = Some(Duration::from_millis(200));
+    node.system.set_xmpp_config(XmppConfig { ping_interval, ..XmppConfig::default() });
+    let (id, owner, mut client) = session(&node);
+    client.write_all(&text("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")).unwrap();
+    assert!(owner.event().starts_with("<auth "));
+    let (_id, other, _client) = session(&node);
+    assert_eq!(other.event(), "gone", "so much time is over");
+    client.write_all(&text("<iq/>")).unwrap();
+    node.xmpp_flush(id, &owner, 1);
+    assert_eq!(owner.event(), "<iq/>");
+}
+
+#[test]
 fn silence_ends_a_session_that_is_not_pinged() {
     let node = Node::new();
     let websocket_timeout = Duration::from_millis(200);
