@@ -38,7 +38,8 @@ fn read_head(mut client: &TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-fn session(node: &Node) -> (XmppId, Process, TcpStream) {
+/// A session that waits for its owner.
+pub(crate) fn opened(node: &Node) -> (XmppId, TcpStream) {
     let (starter, mut client) = served(node);
     client.write_all(upgrade("/ws", "Sec-WebSocket-Protocol: chat, xmpp\r\n").as_bytes()).unwrap();
     let head = read_head(&client);
@@ -46,7 +47,12 @@ fn session(node: &Node) -> (XmppId, Process, TcpStream) {
     assert!(head.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
     assert!(head.contains("Sec-WebSocket-Protocol: xmpp\r\n"), "{head}");
     client.write_all(&text(OPEN)).unwrap();
-    let (id, owner) = (starter.started_xmpp(), node.spawn());
+    (starter.started_xmpp(), client)
+}
+
+fn session(node: &Node) -> (XmppId, Process, TcpStream) {
+    let (id, client) = opened(node);
+    let owner = node.spawn();
     node.own(id, &owner);
     assert_eq!(owner.event(), "start stream:stream");
     node.xmpp_flush(id, &owner, 1);
