@@ -344,10 +344,11 @@ impl<H: Host> Connection<H> {
             return false;
         }
         match self.phase {
-            Phase::Waiting(Stage::Service) => {
-                self.requests().is_some_and(|requests| requests.remaining() > self.inbound.len() as u64)
-            }
-            Phase::Waiting(_) | Phase::Lingering { .. } => true,
+            Phase::Waiting(Stage::Service) => self.is_body_missing(),
+            // What is there may be the next request, whole.
+            Phase::Waiting(Stage::New) if self.requests().is_some() => self.inbound.is_empty(),
+            Phase::Waiting(_) => self.has_room_for_answers(),
+            Phase::Lingering { .. } => true,
             Phase::Starting | Phase::Queued | Phase::Asking(_) | Phase::Held { .. } => {
                 self.inbound.len() < self.listener.config.options.recv_high_watermark
             }
@@ -355,7 +356,8 @@ impl<H: Host> Connection<H> {
                 let Some(attached) = &self.attached else { return false };
                 if let Some(link) = self.link() {
                     let has_room = self.inbound.len() < attached.options.recv_high_watermark;
-                    return link.is_open() && link.resume_at == 0 && has_room;
+                    let may_read = link.is_open() && link.resume_at == 0;
+                    return may_read && has_room && self.has_room_for_answers();
                 }
                 match &attached.reader {
                     // A request that is being collected has bounds of its own, as without a handler.
@@ -385,7 +387,7 @@ impl<H: Host> Connection<H> {
                 // A stream socket that gave less than it could has nothing more, unless its end follows.
                 self.flags.readable = n == buf.len() || self.flags.hung_up;
                 self.traffic.count_read(n);
-                self.throttle_read(n, now);
+                self.stream_received(n, now);
                 if let Phase::Lingering { discarded } = &mut self.phase {
                     *discarded += n;
                 } else {

@@ -29,11 +29,34 @@ impl Credit {
         self.untaken_bytes = self.untaken_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
-    /// The owner has taken so many of them.
+    /// The owner has taken so many of them. How long each was is not kept: they count as if all were of one length.
     pub(crate) fn taken(&mut self, events: u32) {
-        self.untaken = self.untaken.saturating_sub(events);
-        if self.untaken == 0 {
-            self.untaken_bytes = 0;
+        let left = self.untaken.saturating_sub(events);
+        let bytes = u64::from(self.untaken_bytes) * u64::from(left) / u64::from(self.untaken.max(1));
+        // No more than before.
+        self.untaken_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.untaken = left;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_makes_room_while_more_is_under_way() {
+        let mut credit = Credit::default();
+        for _ in 0..10 {
+            credit.delivered(8000);
         }
+        assert!(!credit.has_room());
+        credit.taken(5);
+        assert!(credit.has_room() && !credit.is_settled());
+        credit.taken(7);
+        assert!(credit.has_room() && credit.is_settled());
+        credit.delivered(usize::MAX);
+        assert!(!credit.has_room());
+        credit.taken(1);
+        assert!(credit.has_room());
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Link {
     /// The owner may have the stream restarted when it has taken what it was sent last.
     awaits_restart: bool,
     pub(crate) awaits_pong: bool,
+    /// Bytes came since the deadlines of silence were moved.
+    is_heard: bool,
     credit: Credit,
     // Deadlines; 0 is none.
     /// When reading goes on.
@@ -89,6 +91,7 @@ impl Link {
             is_trailer_sent: false,
             awaits_restart: false,
             awaits_pong: false,
+            is_heard: false,
             credit: Credit::default(),
             resume_at: 0,
             whole_by: 0,
@@ -112,7 +115,7 @@ impl Link {
     }
 
     /// Whether nothing is half received.
-    pub(crate) fn is_between_stanzas(&self) -> bool {
+    fn is_between_stanzas(&self) -> bool {
         match &self.framing {
             Framing::Stream(stream) => stream.is_idle(),
             Framing::WebSocket(websocket) => websocket.is_idle(),
@@ -120,20 +123,14 @@ impl Link {
     }
 
     /// Takes bytes off the front of `input` up to the next event; what has to be answered to them by itself goes
-    /// to `out`. Sets `is_heard` when there was a sign of life that is no event.
-    pub(crate) fn next(
-        &mut self,
-        input: &mut &[u8],
-        limits: &Limits,
-        is_heard: &mut bool,
-        out: &mut Vec<u8>,
-    ) -> Found {
+    /// to `out`.
+    pub(crate) fn next(&mut self, input: &mut &[u8], limits: &Limits, out: &mut Vec<u8>) -> Found {
         let found = match &mut self.framing {
             Framing::Stream(stream) => stream.handle_bytes(input, limits).map(|event| match event {
                 Some(event) => Found::Event(event),
                 None => Found::Nothing,
             }),
-            Framing::WebSocket(websocket) => next_message(websocket, input, limits, is_heard, out),
+            Framing::WebSocket(websocket) => next_message(websocket, input, limits, out),
         };
         let found = found.unwrap_or_else(Found::Error);
         match &found {
@@ -144,7 +141,29 @@ impl Link {
             Found::Error(_) | Found::Goodbye => self.input = Input::Failed,
             Found::Event(_) | Found::Nothing => {}
         }
+        if !matches!(found, Found::Nothing) {
+            // What was owed is there, or will never be.
+            self.whole_by = 0;
+        }
         found
+    }
+
+    /// The peer has sent something, whatever it is.
+    pub(crate) fn received(&mut self, bytes: usize, now: Tick) {
+        self.is_heard = true;
+        if let Some(throttle) = &mut self.throttle {
+            self.resume_at = throttle.count(bytes, now).unwrap_or(0);
+        }
+    }
+
+    /// Whether the peer has sent something since this was asked last.
+    pub(crate) fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.is_heard)
+    }
+
+    /// Whether the peer owes the rest of a stanza or frame. What is not looked at yet is not owed.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.may_parse() && !self.is_between_stanzas()
     }
 
     /// The owner was sent an event that came in so many bytes.
@@ -229,10 +248,9 @@ fn next_message(
     websocket: &mut WebSocket,
     input: &mut &[u8],
     limits: &Limits,
-    is_heard: &mut bool,
     out: &mut Vec<u8>,
 ) -> Result<Found, StreamError> {
-    let most = limits.stanza_bytes as u64 + MESSAGE_RESERVE;
+    let most = (limits.stanza_bytes as u64).saturating_add(MESSAGE_RESERVE);
     let ws_limits = ws::Limits { frame_bytes: most, message_bytes: most };
     loop {
         match websocket.handle_bytes(input, &ws_limits, out) {
@@ -240,7 +258,8 @@ fn next_message(
             Ok(Some(ws::Event::Text(message) | ws::Event::Binary(message))) => {
                 return stanza::parse_message(&message, limits).map(Found::Event);
             }
-            Ok(Some(ws::Event::Ping | ws::Event::Pong(_))) => *is_heard = true,
+            // That it came is what counts, see `Link::received`.
+            Ok(Some(ws::Event::Ping | ws::Event::Pong(_))) => {}
             Ok(Some(ws::Event::Closed(_))) | Err(_) => return Ok(Found::Goodbye),
         }
     }
@@ -279,4 +298,43 @@ fn stream_error(config: &XmppConfig, condition: &str, text: &str) -> Element {
 fn stream_id() -> String {
     // Without random numbers from the kernel an error's id is the least worry.
     getrandom::u64().unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without its end.
+    const OPEN: &[u8] =
+        b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
+
+    fn next(link: &mut Link, mut input: &[u8]) -> Found {
+        link.next(&mut input, &Limits::default(), &mut Vec::new())
+    }
+
+    #[test]
+    fn each_stanza_has_a_deadline_of_its_own() {
+        let mut link = Link::stream();
+        next(&mut link, OPEN);
+        assert!(matches!(next(&mut link, b"<message>"), Found::Nothing));
+        assert!(link.is_owed());
+        link.whole_by = 7;
+        assert!(matches!(next(&mut link, b"<body/>"), Found::Nothing));
+        assert_eq!(link.deadline(), 7, "not moved by bytes");
+        assert!(matches!(next(&mut link, b"</message>"), Found::Event(_)));
+        assert_eq!(link.deadline(), 0);
+        next(&mut link, b"<message>");
+        link.whole_by = 9;
+        assert!(matches!(next(&mut link, b"</>"), Found::Error(_)));
+        assert_eq!(link.deadline(), 0, "now the owner's");
+    }
+
+    #[test]
+    fn a_peer_whose_owner_is_behind_owes_nothing() {
+        let mut link = Link::stream();
+        next(&mut link, OPEN);
+        next(&mut link, b"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
+        link.delivered(50);
+        assert!(!link.may_parse() && !link.is_owed());
+    }
 }

@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum Mail {
     /// This slot's connection has something to do.
     Look(u32),
-    /// This slot's session has a deadline that the wheel does not know.
+    /// This slot's session has something to do, or a deadline that the wheel does not know.
     Session(u32),
     /// There may be room for this listener's connections again.
     Accept(ListenerId),
@@ -167,10 +167,7 @@ impl<H: Host> Reactor<H> {
         for item in mail {
             match item {
                 Mail::Look(slot) => self.again.push(slot),
-                Mail::Session(slot) => self.serve_session(slot, |session, _| {
-                    session.looked();
-                    Fate::Keep
-                }),
+                Mail::Session(slot) => self.serve_session(slot, |session, cx| session.serve(cx)),
                 Mail::Accept(id) => {
                     if !self.accept_again.contains(&id) {
                         self.accept_again.push(id);

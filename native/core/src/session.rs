@@ -157,7 +157,7 @@ impl<H: Host> BoshSession<H> {
         // As many as the window allows, and as many again: a client repeats what it takes for lost.
         if self.delayed.len() > 2 * usize::from(self.config.max_hold) + 1 {
             cx.effects.push(Effect::terminal(arrival.conn, Condition::PolicyViolation));
-            return self.abort(cx, Condition::OtherRequest);
+            return self.end_at_once(cx, Condition::OtherRequest);
         }
         self.delayed.push_back(arrival);
         self.machine.handle_delay(&self.config, cx.system.elapsed());
@@ -206,14 +206,20 @@ impl<H: Host> BoshSession<H> {
         self.settle(cx, out, 0)
     }
 
-    /// Ends the session at once, whoever has it.
+    /// Ends the session at once, whoever has it. What its owner has not been given is lost.
     pub(crate) fn abort(&mut self, cx: &mut Cx<'_, H>, condition: Condition) -> Fate {
+        self.events = VecDeque::new();
+        self.end_at_once(cx, condition)
+    }
+
+    fn end_at_once(&mut self, cx: &mut Cx<'_, H>, condition: Condition) -> Fate {
         for arrival in self.delayed.drain(..) {
             cx.effects.push(Effect::terminal(arrival.conn, condition));
         }
         let mut out = Vec::new();
         self.machine.abort(condition, &mut out);
-        self.settle(cx, out, 0)
+        self.apply(cx, out, 0);
+        self.finish(cx)
     }
 
     /// Takes the session from whoever has it: who waits is woken.
@@ -229,9 +235,10 @@ impl<H: Host> BoshSession<H> {
         !std::mem::replace(&mut self.is_noticed, true)
     }
 
-    /// The reactor has looked.
-    pub(crate) fn looked(&mut self) {
+    /// The reactor's step, after somebody asked for a look.
+    pub(crate) fn serve(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         self.is_noticed = false;
+        self.settle(cx, Vec::new(), 0)
     }
 
     /// The wheel looked at `tick`. Returns whether that was what it was asked for.
@@ -274,7 +281,8 @@ impl<H: Host> BoshSession<H> {
         [resume_at, self.start_by, machine].into_iter().filter(|at| *at != 0).min().unwrap_or(0)
     }
 
-    /// Carries out what the machine wants, and all that becomes possible by it. `bytes`: what it came in.
+    /// Carries out what the machine wants, and all that becomes possible by it. `bytes`: what it came in. The
+    /// reactors' threads only: an owner's events take time to build.
     fn settle(&mut self, cx: &mut Cx<'_, H>, mut out: Vec<bosh::Event>, mut bytes: usize) -> Fate {
         loop {
             if self.apply(cx, out, bytes) {
@@ -285,9 +293,7 @@ impl<H: Host> BoshSession<H> {
             out = Vec::new();
             bytes = self.process(cx, arrival, &mut out);
         }
-        if self.machine.queued_bytes() <= owner::LOW_WATERMARK {
-            self.wake_writers(cx);
-        }
+        self.wake_if_room(cx);
         Fate::Keep
     }
 
@@ -364,6 +370,12 @@ impl<H: Host> BoshSession<H> {
         self.start_by = 0;
         self.facts = None;
         self.events = VecDeque::new();
+    }
+
+    fn wake_if_room(&mut self, cx: &mut Cx<'_, H>) {
+        if self.machine.queued_bytes() <= owner::LOW_WATERMARK {
+            self.wake_writers(cx);
+        }
     }
 
     fn wake_writers(&mut self, cx: &mut Cx<'_, H>) {

@@ -38,7 +38,8 @@ pub(crate) use notices::Notices;
 pub struct Config {
     /// Reactor threads, 1 to 16.
     pub reactors: usize,
-    /// Connections at a time; above it none is accepted.
+    /// Connections at a time; above it none is accepted. As many BOSH sessions; who wants one more is refused with
+    /// internal-server-error.
     pub max_connections: usize,
 }
 
@@ -104,7 +105,7 @@ impl<H: Host> System<H> {
         Ok(system)
     }
 
-    /// Changes the bound on connections. Those above a lower one stay.
+    /// Changes the bound on connections and on BOSH sessions. Those above a lower one stay.
     pub fn set_max_connections(&self, max: usize) {
         self.max_connections.store(max, Ordering::Relaxed);
         self.resume_accepting();

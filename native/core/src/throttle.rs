@@ -2,6 +2,7 @@
 
 use crate::clock::{TICK, Tick};
 use crate::xmpp::Rate;
+use std::time::Duration;
 
 /// A bucket of bytes, filled at a rate and emptied by what is read.
 #[derive(Debug)]
@@ -21,6 +22,11 @@ impl Throttle {
     /// The most that one read should take: then a pause is never much longer than a second.
     pub(crate) fn read_size(&self) -> usize {
         self.rate.bytes_per_second.max(512) as usize
+    }
+
+    /// How long so many bytes take at this rate.
+    pub(crate) fn time_for(&self, bytes: usize) -> Duration {
+        Duration::from_secs((bytes as u64).div_ceil(u64::from(self.rate.bytes_per_second.max(1))))
     }
 
     /// Counts what was read. When to read again, if not at once.

@@ -87,8 +87,9 @@ pub struct XmppConfig {
     pub lang: String,
     /// From the beginning of a connection (or the upgrade of one) to a complete stream header. Default 120 s.
     pub header_timeout: Duration,
-    /// From the first byte of a stanza to its last, not restarted by a byte. Default 300 s. Costs as much memory
-    /// as the stanza may have bytes while it is waited for.
+    /// From the first byte of a stanza to its last, not restarted by a byte; where there is a rate, and as long as the
+    /// longest stanza takes at it. Default 300 s. Costs as much memory as the stanza may have bytes while it is
+    /// waited for.
     pub stanza_timeout: Duration,
     /// Bytes of one stanza over WebSocket and BOSH; as many are already too many. Default 262,144.
     pub max_stanza: usize,

@@ -4,7 +4,10 @@ use super::*;
 
 impl<H: Host> Connection<H> {
     pub(super) fn settle_waiting(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        let is_known = self.phase == Phase::Waiting(Stage::Service) && self.is_body_missing();
         let stage = match self.advance() {
+            // Its head was read before, and need not be for each byte that comes.
+            Some(Progress::Ready) if is_known && !self.flags.ended => return Fate::Keep,
             Some(Progress::Ready) => {
                 return match self.service() {
                     Some(service) => self.serve_request(cx, service),
@@ -72,6 +75,10 @@ impl<H: Host> Connection<H> {
     pub(super) fn take_back(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         self.detach(cx);
         self.phase = Phase::Waiting(Stage::New);
+        if self.flags.ended || !self.inbound.is_empty() {
+            // The next request may take long, and this may be a scheduler's thread.
+            return Fate::Look;
+        }
         match self.settle(cx) {
             // Reading may have stopped at the handler's watermark.
             Fate::Keep => self.look_if_room(),

@@ -26,6 +26,11 @@ impl<H: Host> Connection<H> {
         is_ours.then_some(route.service)
     }
 
+    /// Whether more has to come of the request at the front of the input.
+    pub(super) fn is_body_missing(&self) -> bool {
+        self.requests().is_some_and(|requests| requests.remaining() > self.inbound.len() as u64)
+    }
+
     /// Answers the request for which there is this service.
     pub(super) fn serve_request(&mut self, cx: &mut Cx<'_, H>, service: Service) -> Fate {
         match service {
@@ -80,11 +85,15 @@ pub(super) fn facts(head: &RequestHead<'_>) -> RequestFacts {
 }
 
 fn refusal_response(refusal: Refusal) -> Vec<u8> {
-    let (reason, more) = match refusal {
-        Refusal::Origin => ("Forbidden", ""),
-        Refusal::Version | Refusal::NoUpgrade => ("Upgrade Required", "Sec-WebSocket-Version: 13\r\n"),
-        Refusal::BadRequest | Refusal::Key => ("Bad Request", ""),
+    let (reason, fields) = match refusal {
+        Refusal::Origin => ("Forbidden", "Connection: close"),
+        // RFC 9110 section 15.5.22 wants to hear what to upgrade to, RFC 6455 section 4.4 which version of it.
+        Refusal::Version | Refusal::NoUpgrade => (
+            "Upgrade Required",
+            "Connection: close, upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13",
+        ),
+        Refusal::BadRequest | Refusal::Key => ("Bad Request", "Connection: close"),
     };
     let status = refusal.status();
-    format!("HTTP/1.1 {status} {reason}\r\n{more}Connection: close\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    format!("HTTP/1.1 {status} {reason}\r\n{fields}\r\nContent-Length: 0\r\n\r\n").into_bytes()
 }

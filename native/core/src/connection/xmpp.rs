@@ -42,11 +42,11 @@ impl<H: Host> Connection<H> {
     }
 
     /// What comes next of the input, and the bytes that it took.
-    fn next_found(&mut self, limits: &xmpp::Limits, is_heard: &mut bool) -> (Found, usize) {
+    fn next_found(&mut self, limits: &xmpp::Limits) -> (Found, usize) {
         let Engine::Xmpp(link) = &mut self.engine else { return (Found::Nothing, 0) };
         let mut rest = &self.inbound[..];
         let mut out = Vec::new();
-        let found = link.next(&mut rest, limits, is_heard, &mut out);
+        let found = link.next(&mut rest, limits, &mut out);
         let taken = self.inbound.len() - rest.len();
         self.inbound.advance(taken);
         self.release_inbound();
@@ -64,7 +64,7 @@ impl<H: Host> Connection<H> {
             self.deadline = cx.system.deadline(config.header_timeout);
         }
         let limits = self.stanza_limits(&config);
-        match self.next_found(&limits, &mut false).0 {
+        match self.next_found(&limits).0 {
             Found::Event(event @ xmpp::Event::StreamStart(_)) => {
                 if let Some(link) = self.link_mut() {
                     link.pending = Some(Box::new(event));
@@ -98,17 +98,14 @@ impl<H: Host> Connection<H> {
         if !self.attach(cx, process) {
             return (false, self.begin_close(cx, false));
         }
-        let pending = self.link_mut().and_then(|link| {
+        if let Some(link) = self.link_mut() {
             link.request = None;
-            link.pending.take()
-        });
-        if let Some(event) = pending {
-            self.deliver(cx, &event, 0);
         }
         let config = cx.system.xmpp_config();
         self.heard(cx, &config);
         self.renew_deadline(cx, &config);
-        (true, self.look_if_any())
+        // Events are the reactor's, the header included.
+        (true, Fate::Look)
     }
 
     fn deliver(&mut self, cx: &mut Cx<'_, H>, event: &xmpp::Event, bytes: usize) {
@@ -123,15 +120,14 @@ impl<H: Host> Connection<H> {
     pub(super) fn settle_stream(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let config = cx.system.xmpp_config();
         let limits = self.stanza_limits(&config);
-        let mut is_heard = false;
+        if let Some(header) = self.link_mut().and_then(|link| link.pending.take()) {
+            self.deliver(cx, &header, 0);
+        }
         while self.link().is_some_and(Link::may_parse) {
-            match self.next_found(&limits, &mut is_heard) {
+            match self.next_found(&limits) {
                 (Found::Nothing, _) => break,
                 (Found::Goodbye, _) => return self.peer_gone(cx, true),
-                (Found::Event(event), bytes) => {
-                    is_heard = true;
-                    self.deliver(cx, &event, bytes);
-                }
+                (Found::Event(event), bytes) => self.deliver(cx, &event, bytes),
                 (Found::Error(error), _) => {
                     if let Some(to) = self.owner() {
                         cx.sink.emit(Event::Xmpp { to, event: XmppEvent::Error(error) });
@@ -146,7 +142,7 @@ impl<H: Host> Connection<H> {
         if !is_open {
             self.inbound = BytesMut::new();
         }
-        if is_heard {
+        if self.link_mut().is_some_and(Link::take_heard) {
             self.heard(cx, &config);
         }
         self.renew_deadline(cx, &config);
@@ -169,17 +165,20 @@ impl<H: Host> Connection<H> {
     }
 
     fn renew_deadline(&mut self, cx: &Cx<'_, H>, config: &XmppConfig) {
+        let longest = self.stanza_limits(config).stanza_bytes;
         let Some(link) = self.link_mut() else { return };
-        let is_owed = !link.is_between_stanzas();
         if !link.is_open() {
             (link.resume_at, link.ping_at, link.silent_until) = (0, 0, 0);
             if link.whole_by == 0 {
                 link.whole_by = cx.system.deadline(CLOSE_TIMEOUT);
             }
-        } else if !is_owed {
+        } else if !link.is_owed() {
             link.whole_by = 0;
         } else if link.whole_by == 0 {
-            link.whole_by = cx.system.deadline(config.stanza_timeout);
+            // What a throttle holds up is not the peer's delay.
+            let held_up =
+                link.throttle.as_ref().map_or(Duration::ZERO, |throttle| throttle.time_for(longest));
+            link.whole_by = cx.system.deadline(config.stanza_timeout.saturating_add(held_up));
         }
         let deadline = link.deadline();
         self.deadline = deadline;
@@ -190,6 +189,10 @@ impl<H: Host> Connection<H> {
         let config = cx.system.xmpp_config();
         let now = cx.system.now();
         let is_over = |at: Tick| at != 0 && at <= now;
+        // While the owner is behind, a pong may lie unread among what else was sent.
+        if self.link().is_some_and(|link| link.is_open() && !link.may_parse()) {
+            self.heard(cx, &config);
+        }
         let Some(link) = self.link_mut() else { return Fate::Keep };
         let is_dead = is_over(link.ping_at) && link.awaits_pong;
         if is_over(link.whole_by) || is_over(link.silent_until) || is_dead {
@@ -203,6 +206,9 @@ impl<H: Host> Connection<H> {
             link.ping(&mut out);
             link.ping_at = config.ping_interval.map_or(0, |interval| cx.system.deadline(interval));
             self.write_own(&out);
+            if self.fault.is_some() {
+                return self.peer_gone(cx, false);
+            }
         }
         self.renew_deadline(cx, &config);
         self.look_if_room()
@@ -215,12 +221,16 @@ impl<H: Host> Connection<H> {
     }
 
     /// So many bytes were read.
-    pub(super) fn throttle_read(&mut self, bytes: usize, now: Tick) {
-        if let Some(link) = self.link_mut()
-            && let Some(throttle) = &mut link.throttle
-        {
-            link.resume_at = throttle.count(bytes, now).unwrap_or(0);
+    pub(super) fn stream_received(&mut self, bytes: usize, now: Tick) {
+        if let Some(link) = self.link_mut() {
+            link.received(bytes, now);
         }
+    }
+
+    /// A WebSocket's pings are answered without anybody who would wait: a peer that doesn't read the answers is not read
+    /// either.
+    pub(super) fn has_room_for_answers(&self) -> bool {
+        self.link().is_none() || self.outbound.len() < self.options().high_watermark.max(FLUSH_AT)
     }
 
     fn may_send(&self, process: H::Process) -> Result<(), Error> {

@@ -26,7 +26,7 @@ impl<H: Host> BoshSession<H> {
         self.phase = Phase::Running;
         self.start_by = 0;
         self.facts = None;
-        (true, self.settle(cx, Vec::new(), 0))
+        (true, self.look_if_due(cx))
     }
 
     /// Queues what the owner sends, or registers its waiter when too much is queued.
@@ -42,12 +42,13 @@ impl<H: Host> BoshSession<H> {
         }
         if self.machine.queued_bytes() >= HIGH_WATERMARK {
             // What was queued may have ended the session.
-            if self.push(cx) == Fate::Gone {
-                return (Err(Error::Closed), Fate::Gone);
+            let fate = self.push(cx);
+            if fate == Fate::Gone {
+                return (Err(Error::Closed), fate);
             }
             if self.machine.queued_bytes() >= HIGH_WATERMARK {
                 self.writers.push((process, waiter()));
-                return (Ok(WriteOutcome::Wait), Fate::Keep);
+                return (Ok(WriteOutcome::Wait), fate);
             }
         }
         match outgoing {
@@ -91,7 +92,7 @@ impl<H: Host> BoshSession<H> {
         }
         self.throttle = rate.map(|rate| Box::new(Throttle::new(rate, cx.system.now())));
         self.resume_at = 0;
-        (Ok(()), self.settle(cx, Vec::new(), 0))
+        (Ok(()), self.look_if_due(cx))
     }
 
     /// The owner has nothing more to say: the client learns of it, or is forgotten when it was silent for too long.
@@ -130,10 +131,22 @@ impl<H: Host> BoshSession<H> {
         self.push(cx)
     }
 
-    /// Answers waiting requests with what is queued.
+    /// Answers waiting requests with what is queued. What else has become possible is left to the reactor.
     fn push(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let mut out = Vec::new();
         self.machine.flush(&self.config, cx.system.elapsed(), &mut out);
-        self.settle(cx, out, 0)
+        if self.apply(cx, out, 0) {
+            // The owner has ended the stream, and looks at no more events.
+            self.events = VecDeque::new();
+            return self.finish(cx);
+        }
+        self.wake_if_room(cx);
+        self.look_if_due(cx)
+    }
+
+    fn look_if_due(&self, cx: &Cx<'_, H>) -> Fate {
+        let has_events = self.owner.is_some() && self.credit.has_room() && !self.events.is_empty();
+        let has_requests = !self.delayed.is_empty() && self.may_process(cx);
+        if has_events || has_requests { Fate::Look } else { Fate::Keep }
     }
 }

@@ -84,7 +84,8 @@ impl<H: Host> System<H> {
         let starter = *creation.listener.starter.read();
         let sessions = &self.shards[conn.shard()].sessions;
         let mut out = Vec::new();
-        let made = Secret::new().ok().and_then(|secret| {
+        let secret = if self.has_room_for_session() { Secret::new().ok() } else { None };
+        let made = secret.and_then(|secret| {
             sessions.insert_with(|id| {
                 let sid = Sid::new(self.sid_tag, id, secret);
                 BoshSession::new(creation, sid, &self.clock, &mut out).ok()
@@ -103,6 +104,11 @@ impl<H: Host> System<H> {
         if held != Ok(true) && begun.is_ok() {
             let _ = self.step_session(id, sink, more, |session, cx| ((), session.lost(cx, conn)));
         }
+    }
+
+    /// A session outlives its connections, so that their bound alone would not be one.
+    fn has_room_for_session(&self) -> bool {
+        self.sessions.load(Ordering::Relaxed) < self.max_connections.load(Ordering::Relaxed)
     }
 
     pub(super) fn with_session<R>(
@@ -143,7 +149,7 @@ impl<H: Host> System<H> {
         let (out, fate) = step(session, &mut cx);
         if fate == Fate::Gone {
             self.forget_session(shard, guard, &mut cx);
-        } else if session.timer_wanted().is_some() && session.notice() {
+        } else if (fate == Fate::Look || session.timer_wanted().is_some()) && session.notice() {
             shard.post(Mail::Session(id.slot()));
         }
         Ok(out)

@@ -110,7 +110,12 @@ impl Sink<TestHost> for TestSink {
             Event::Xmpp { to, event } => self.0.send(
                 to,
                 match event {
-                    XmppEvent::Stream(event) => Message::Stream(event.clone()),
+                    XmppEvent::Stream(event) => {
+                        // In Erlang it would be a scheduler's, and what is in an event may be long.
+                        let thread = std::thread::current();
+                        assert!(thread.name().is_some_and(|name| name.starts_with("megaphone_tcp/")));
+                        Message::Stream(event.clone())
+                    }
                     XmppEvent::Error(error) => Message::StreamError(error),
                     XmppEvent::Undelivered(elements) => Message::Undelivered(elements.to_vec()),
                     XmppEvent::Closed => Message::Gone,

@@ -157,3 +157,19 @@ fn a_client_that_reads_no_answers_gets_no_more_of_them() {
     both.say(MESSAGE);
     assert!(read_answer(client).body.contains(MESSAGE));
 }
+
+#[test]
+fn there_are_no_more_sessions_than_there_may_be_connections() {
+    let node = bosh_node(Config::default());
+    node.system.set_max_connections(2);
+    let starter = node.spawn();
+    let mut client = node.listen(bosh_listener(), Some(&starter)).connect();
+    let create = post(&body("rid='1' to='localhost' wait='0'", ""));
+    for _ in 0..2 {
+        client.write_all(&create).unwrap();
+        assert!(read_answer(&client).body.contains(" sid='"));
+    }
+    client.write_all(&create).unwrap();
+    read_answer(&client).terminates_with("internal-server-error");
+    assert_eq!(node.system.stats().sessions, 2);
+}

@@ -58,6 +58,22 @@ fn header_lines_of_the_listener_replace_those_of_the_same_name() {
 }
 
 #[test]
+fn requests_that_are_answered_at_once_are_read_no_faster_than_that() {
+    const REQUESTS: usize = 4_000;
+    let node = bosh_node(Config::default());
+    let (_starter, client) = served(&node, bosh_listener());
+    let writer = write_in_background(&client, post(&"nonsense".repeat(64)).repeat(REQUESTS));
+    eventually("it is accepted", || !node.system.connections().is_empty());
+    let conn = node.system.connections()[0];
+    for _ in 0..REQUESTS {
+        assert!(read_answer(&client).head.contains(" 400 "));
+        let inbound = node.info(conn).inbound;
+        assert!(inbound < 256 * 1024, "{inbound}");
+    }
+    writer.join().unwrap();
+}
+
+#[test]
 fn the_client_decides_whether_the_connection_stays() {
     for (version, fields, expected) in [
         ("HTTP/1.0", "", Some("Connection: close")),

@@ -15,6 +15,7 @@ mod closing;
 mod reading;
 mod refusals;
 mod requests;
+mod stream_pace;
 mod streams;
 mod websockets;
 mod writing;

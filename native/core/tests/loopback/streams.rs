@@ -266,6 +266,18 @@ fn a_throttled_client_is_read_in_pieces() {
 }
 
 #[test]
+fn a_throttle_is_not_the_clients_delay() {
+    let node = Node::new();
+    let stanza_timeout = Duration::from_millis(100);
+    node.system.set_xmpp_config(XmppConfig { stanza_timeout, ..XmppConfig::default() });
+    let (id, owner, mut client) = session(&node);
+    let rate = Rate { bytes_per_second: 1000, burst: 1 };
+    node.system.xmpp_shaper(id, owner.pid, Some(rate), &mut node.sink()).unwrap();
+    client.write_all(format!("<a>{}</a>", "x".repeat(1500)).as_bytes()).unwrap();
+    assert!(owner.event().starts_with("<a>x"));
+}
+
+#[test]
 fn others_can_do_nothing_with_a_session() {
     let node = Node::new();
     let (id, _owner, _client) = session(&node);

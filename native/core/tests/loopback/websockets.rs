@@ -38,7 +38,8 @@ fn read_head(mut client: &TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-fn session(node: &Node) -> (XmppId, Process, TcpStream) {
+/// A session that waits for its owner.
+pub(crate) fn opened(node: &Node) -> (XmppId, TcpStream) {
     let (starter, mut client) = served(node);
     client.write_all(upgrade("/ws", "Sec-WebSocket-Protocol: chat, xmpp\r\n").as_bytes()).unwrap();
     let head = read_head(&client);
@@ -46,7 +47,12 @@ fn session(node: &Node) -> (XmppId, Process, TcpStream) {
     assert!(head.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
     assert!(head.contains("Sec-WebSocket-Protocol: xmpp\r\n"), "{head}");
     client.write_all(&text(OPEN)).unwrap();
-    let (id, owner) = (starter.started_xmpp(), node.spawn());
+    (starter.started_xmpp(), client)
+}
+
+fn session(node: &Node) -> (XmppId, Process, TcpStream) {
+    let (id, client) = opened(node);
+    let owner = node.spawn();
     node.own(id, &owner);
     assert_eq!(owner.event(), "start stream:stream");
     node.xmpp_flush(id, &owner, 1);
@@ -144,6 +150,9 @@ fn refusals_say_why() {
         client.write_all(request.as_bytes()).unwrap();
         let head = read_head(&client);
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        let says_what_to_upgrade_to =
+            head.contains("\r\nUpgrade: websocket\r\n") && head.contains("\r\nSec-WebSocket-Version: 13\r\n");
+        assert_eq!(says_what_to_upgrade_to, status == "426", "{head}");
     }
     let (_starter, mut client) = served(&node);
     client.write_all(upgrade("/ws", "Origin: https://GOOD.example\r\n").as_bytes()).unwrap();
@@ -207,6 +216,24 @@ fn pings_are_answered_without_the_owner() {
 }
 
 #[test]
+fn a_client_that_reads_no_pongs_cannot_have_them_piled_up() {
+    const PINGS: usize = 40_000;
+    let node = Node::new();
+    let (_id, owner, client) = session(&node);
+    let conn = node.system.connections()[0];
+    narrow(&node, conn, &owner, &client);
+    let writer = write_in_background(&client, masked(9, &[b'x'; 125]).repeat(PINGS));
+    eventually("pongs wait", || node.info(conn).outbound >= 64 * 1024);
+    for _ in 0..PINGS {
+        assert_eq!(read_frame(&client).0, 10, "each is answered in the end");
+        let outbound = node.info(conn).outbound;
+        assert!(outbound < 256 * 1024, "{outbound}");
+    }
+    writer.join().unwrap();
+    assert!(owner.is_quiet());
+}
+
+#[test]
 fn a_silent_client_is_pinged_and_then_given_up() {
     let node = Node::new();
     let ping_interval = Some(Duration::from_millis(200));
@@ -217,6 +244,21 @@ fn a_silent_client_is_pinged_and_then_given_up() {
     assert_eq!(read_frame(&client), (9, Vec::new()), "a pong has it wait for another interval");
     assert_eq!(owner.event(), "gone", "no pong, no session");
     assert_eq!(read_frame(&client).0, 8);
+}
+
+#[test]
+fn a_client_is_not_silent_while_its_owner_is_behind() {
+    let node = Node::new();
+    let ping_interval = Some(Duration::from_millis(200));
+    node.system.set_xmpp_config(XmppConfig { ping_interval, ..XmppConfig::default() });
+    let (id, owner, mut client) = session(&node);
+    client.write_all(&text("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")).unwrap();
+    assert!(owner.event().starts_with("<auth "));
+    let (_id, other, _client) = session(&node);
+    assert_eq!(other.event(), "gone", "so much time is over");
+    client.write_all(&text("<iq/>")).unwrap();
+    node.xmpp_flush(id, &owner, 1);
+    assert_eq!(owner.event(), "<iq/>");
 }
 
 #[test]
