@@ -10,7 +10,7 @@
 %%          | {answer, Connection} | {answer, Connection, Milliseconds} (for one that stock never gives)
 %%          | {close, Connection}
 %%   Option = {expect, Stock :: [string()] | any, Megaphone :: [string()], Reason :: string()}: what is said in short of
-%%            each answer, where the two differ; any where what stock says depends on which request it reads first
+%%            each answer, where the two differ; any where what stock says depends on which of its processes is first
 %% Attrs are those of the body but its namespaces; @SID@ in them is the session. Bytes are as in megaphone_ct_corpus.
 -module(megaphone_ct_corpus_bosh).
 
