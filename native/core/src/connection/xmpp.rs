@@ -98,13 +98,16 @@ impl<H: Host> Connection<H> {
         if !self.attach(cx, process) {
             return (false, self.begin_close(cx, false));
         }
-        if let Some(link) = self.link_mut() {
+        let pending = self.link_mut().and_then(|link| {
             link.request = None;
+            link.pending.take()
+        });
+        if let Some(event) = pending {
+            self.deliver(cx, &event, 0);
         }
         let config = cx.system.xmpp_config();
         self.heard(cx, &config);
         self.renew_deadline(cx, &config);
-        // Events are the reactor's, the header included.
         (true, Fate::Look)
     }
 
@@ -120,9 +123,6 @@ impl<H: Host> Connection<H> {
     pub(super) fn settle_stream(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let config = cx.system.xmpp_config();
         let limits = self.stanza_limits(&config);
-        if let Some(header) = self.link_mut().and_then(|link| link.pending.take()) {
-            self.deliver(cx, &header, 0);
-        }
         while self.link().is_some_and(Link::may_parse) {
             match self.next_found(&limits) {
                 (Found::Nothing, _) => break,
