@@ -322,15 +322,18 @@ impl<H: Host> BoshSession<H> {
     /// Gives the owner what it can have.
     fn deliver(&mut self, cx: &mut Cx<'_, H>) {
         let Some(to) = self.owner else { return };
-        while self.credit.has_room()
-            && let Some((event, bytes)) = self.events.pop_front()
-        {
-            cx.sink.emit(Event::Xmpp { to, event: XmppEvent::Stream(&event) });
-            self.credit.delivered(bytes);
-        }
+        while self.credit.has_room() && self.deliver_next(cx, to) {}
+    }
+
+    /// False when there is nothing.
+    fn deliver_next(&mut self, cx: &mut Cx<'_, H>, to: H::Process) -> bool {
+        let Some((event, bytes)) = self.events.pop_front() else { return false };
+        cx.sink.emit(Event::Xmpp { to, event: XmppEvent::Stream(&event) });
+        self.credit.delivered(bytes);
         if self.events.is_empty() {
             self.events = VecDeque::new();
         }
+        true
     }
 
     /// The next of the requests that had to wait, if it need not any longer.

@@ -56,6 +56,14 @@ impl<H: Host> Connection<H> {
         (found, taken)
     }
 
+    /// After an event nobody may look for the next one for a while: without more input there is none, and a parser that
+    /// looks for it has nothing to keep.
+    fn release_parser(&mut self, limits: &xmpp::Limits) {
+        if self.inbound.is_empty() {
+            self.next_found(limits);
+        }
+    }
+
     /// Without an owner: is there a stream that is worth one?
     pub(super) fn settle_stream_start(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let config = cx.system.xmpp_config();
@@ -69,6 +77,7 @@ impl<H: Host> Connection<H> {
                 if let Some(link) = self.link_mut() {
                     link.pending = Some(Box::new(event));
                 }
+                self.release_parser(&limits);
                 self.start(cx)
             }
             Found::Event(_) => self.refuse_stream(cx, "invalid-xml", "a stream begins with its header"),
@@ -98,13 +107,16 @@ impl<H: Host> Connection<H> {
         if !self.attach(cx, process) {
             return (false, self.begin_close(cx, false));
         }
-        if let Some(link) = self.link_mut() {
+        let pending = self.link_mut().and_then(|link| {
             link.request = None;
+            link.pending.take()
+        });
+        if let Some(event) = pending {
+            self.deliver(cx, &event, 0);
         }
         let config = cx.system.xmpp_config();
         self.heard(cx, &config);
         self.renew_deadline(cx, &config);
-        // Events are the reactor's, the header included.
         (true, Fate::Look)
     }
 
@@ -120,9 +132,6 @@ impl<H: Host> Connection<H> {
     pub(super) fn settle_stream(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let config = cx.system.xmpp_config();
         let limits = self.stanza_limits(&config);
-        if let Some(header) = self.link_mut().and_then(|link| link.pending.take()) {
-            self.deliver(cx, &header, 0);
-        }
         while self.link().is_some_and(Link::may_parse) {
             match self.next_found(&limits) {
                 (Found::Nothing, _) => break,
@@ -135,6 +144,7 @@ impl<H: Host> Connection<H> {
                 }
             }
         }
+        self.release_parser(&limits);
         let is_open = self.link().is_some_and(Link::is_open);
         if self.fault.is_some() || (self.flags.ended && is_open && self.inbound.is_empty()) {
             return self.peer_gone(cx, false);

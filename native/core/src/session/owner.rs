@@ -26,6 +26,8 @@ impl<H: Host> BoshSession<H> {
         self.phase = Phase::Running;
         self.start_by = 0;
         self.facts = None;
+        // The stream header is short, and a look of the reactor's two thread switches.
+        self.deliver_next(cx, process);
         (true, self.look_if_due(cx))
     }
 

@@ -1,8 +1,10 @@
 //! Nothing waits for ever: whatever the pieces that a client sends in, the pace of its owner, throttles that come and go,
 //! and a client that reads late, all that is sent on a stream arrives, in order.
 
+use crate::bosh_client::*;
 use crate::common::*;
 use crate::xmpp_client::*;
+use megaphone_core::bosh::Config;
 use megaphone_core::{Conn, ListenerConfig, Mode, Outgoing, Rate, XmppId};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -65,6 +67,57 @@ fn a_websocket_carries_all_at_any_pace() {
             });
         }
     });
+}
+
+#[test]
+fn a_bosh_session_carries_all_at_any_pace() {
+    const REQUESTS: u64 = 60;
+    let both = Both::new(Config::default());
+    let mut random = Random(8);
+    let mut sent = 0;
+    let mut requests = Vec::new();
+    for rid in 101..101 + REQUESTS {
+        let stanzas = sent..sent + random.below(50);
+        sent = stanzas.end;
+        let payload: String = stanzas.map(|n| format!("<presence id='{n}'/>")).collect();
+        requests.push(both.request(rid, "", &payload));
+    }
+    // Polls, until everything is back.
+    requests.extend((101 + REQUESTS..1000).map(|rid| both.request(rid, "", "")));
+    let connections = [both.port.connect(), both.port.connect()];
+    let client = std::thread::spawn(move || {
+        let mut echoes = Vec::new();
+        for (at, request) in requests.iter().enumerate() {
+            (&connections[at % 2]).write_all(request).unwrap();
+            if at > 0 {
+                let body = read_answer(&connections[(at - 1) % 2]).body;
+                let ids = body.split(" id='").skip(1).filter_map(|rest| rest.split('\'').next());
+                echoes.extend(ids.map(|id| id.parse::<usize>().unwrap()));
+            }
+            if echoes.len() == sent {
+                break;
+            }
+        }
+        echoes
+    });
+    let mut untaken = 0;
+    for n in 0..sent {
+        let event = both.owner.event();
+        assert!(event.contains(&format!(" id='{n}'")), "{n}: {event}");
+        assert!(both.node.xmpp_send(both.id, &both.owner, Outgoing::Element(&element(&event))).is_none());
+        untaken += 1;
+        if untaken == BEHIND || random.below(4) == 0 || n + 1 == sent {
+            both.node.xmpp_flush(both.id, &both.owner, std::mem::take(&mut untaken));
+        }
+        if random.below(100) == 0 {
+            let rate = Rate { bytes_per_second: 20_000, burst: 1 };
+            let rate = (random.below(2) == 0).then_some(rate);
+            let sink = &mut both.node.sink();
+            both.node.system.xmpp_shaper(both.id, both.owner.pid, rate, sink).unwrap();
+        }
+    }
+    let echoes: Vec<usize> = client.join().unwrap();
+    assert!(echoes.iter().copied().eq(0..sent), "{echoes:?}");
 }
 
 struct Session<'a> {
