@@ -114,7 +114,7 @@ impl Lab<'_> {
         transport: Transport,
         users: usize,
     ) -> Result<Site> {
-        let mut server = self.start(variant, users)?;
+        let mut server = self.start_with(variant, users, false)?;
         server.register(users + FIRST)?;
         let (c2s, http) = (server.c2s, server.http);
         let members = |first, count| Members {
@@ -146,6 +146,10 @@ impl Lab<'_> {
     /// # Errors
     /// Those of [`Server::start`], or when users need more descriptors than the server may have.
     pub(crate) fn start(&self, variant: &Variant, users: usize) -> Result<Server> {
+        self.start_with(variant, users, true)
+    }
+
+    fn start_with(&self, variant: &Variant, users: usize, busy_wait: bool) -> Result<Server> {
         let limit = sys::raise_descriptor_limit()?;
         if (users + FIRST + SPARE_DESCRIPTORS) as u64 > limit {
             bail!("{users} users are too many for a server that may have {limit} descriptors (ulimit -Hn)");
@@ -154,6 +158,7 @@ impl Lab<'_> {
             users,
             backlog: if self.options.stock_backlog { 5 } else { 4096 },
             state_root: self.options.results.join("state"),
+            busy_wait,
         };
         Server::start(variant, &setup)
     }

@@ -22,7 +22,8 @@ const HEADER: &str = "# Benchmarks\n\n\
     is in the resident bytes. *Kernel* is the server's half of what the machine's sockets take, so sockets of other programs \
     disturb it. *All-in* is resident and kernel together.\n\
     - Latency counts from the time at which something was due, so a slow server cannot slow down its own load.\n\
-    - CPU a login, message or request is user and system time of the Erlang VM, divided by how many there were.\n\
+    - CPU a login, message or request is user and system time of the Erlang VM, divided by how many there were. With XMPP users \
+     both VMs run without busy waiting of idle schedulers (`+sbwt none`), which would count as work.\n\
     - Users whom a server turned away are errors; where the figures need every user to be there they try again, \
     and a row says how often.\n\
     - A target is what a figure of Megaphone is to come to.\n";
