@@ -25,9 +25,10 @@
 -define(SESSION, '$megaphone_session').    % {Socket, MaxQueue}
 -define(CONSUMED, '$megaphone_consumed').  % events not acknowledged yet; absent: none
 -define(FLUSH, '$megaphone_flush').        % also a message: true while it is in the mailbox
+-define(NEW, '$megaphone_new').            % true until the session has been available and idle for the first time
 
 -type state() :: xmpp_stream_in:state().
--type next_state() :: {noreply, state(), timeout()} | {stop, term(), state()}.
+-type next_state() :: {noreply, state(), timeout() | hibernate} | {stop, term(), state()}.
 
 %% Starts a session that waits for its accept cast. Options are those of ejabberd_c2s:start/3. The process is linked to
 %% nothing; it hibernates when it had no message for HibernateAfter milliseconds and its client is logged in.
@@ -46,6 +47,7 @@ enter(Socket, Options, HibernateAfter) ->
 init({Socket, Options}) ->
     MaxQueue = proplists:get_value(max_queue, ejabberd_config:fsm_limit_opts(Options), infinity),
     _ = put(?SESSION, {Socket, MaxQueue}),
+    _ = put(?NEW, true),
     xmpp_stream_in:init([ejabberd_c2s, {megaphone_xmpp_socket, Socket}, Options]).
 
 -spec handle_call(term(), {pid(), term()}, state()) -> next_state().
@@ -92,10 +94,20 @@ next({noreply, State, _Timeout} = Next) ->
             {stop, {process_limit, {max_queue, Length}}, State};
         _ ->
             ok = flush_after(Length),
-            Next
+            after_login(Length, Next)
     end;
 next({stop, _Reason, _State} = Stop) ->
     Stop.
+
+%% A login leaves more garbage than its session will ever keep. When many log in at once, it would lie there for
+%% hibernate_after in all of them, and the VM's memory would stay as large as it was then.
+after_login(0, {noreply, #{pres_last := _} = State, infinity} = Next) ->
+    case erase(?NEW) of
+        true -> {noreply, State, hibernate};
+        undefined -> Next
+    end;
+after_login(_Length, Next) ->
+    Next.
 
 %% With messages in the mailbox, one more is put behind them: what they send shares a write.
 flush_after(0) ->
