@@ -27,6 +27,9 @@
 -define(FLUSH, '$megaphone_flush').        % also a message: true while it is in the mailbox
 -define(NEW, '$megaphone_new').            % true until the session has been available and idle for the first time
 
+%% How long it has to be idle for that, in milliseconds.
+-define(SETTLE_TIME, 100).
+
 -type state() :: xmpp_stream_in:state().
 -type next_state() :: {noreply, state(), timeout() | hibernate} | {stop, term(), state()}.
 
@@ -60,7 +63,11 @@ handle_cast(Cast, State) -> next(xmpp_stream_in:handle_cast(Cast, State)).
 handle_info(?FLUSH, State) ->
     _ = erase(?FLUSH),
     ok = flush(),
-    continue(State);
+    after_login(continue(State));
+%% The time-out is after_login/1's: xmpp_stream_in has none.
+handle_info(timeout, #{stream_timeout := infinity} = State) ->
+    _ = erase(?NEW),
+    {noreply, State, hibernate};
 handle_info({'$megaphone_stream_error', Condition, Text}, State) ->
     next(continue(send_stream_error(State, Condition, Text)));
 handle_info({'$megaphone_undelivered', Elements}, State) ->
@@ -94,19 +101,20 @@ next({noreply, State, _Timeout} = Next) ->
             {stop, {process_limit, {max_queue, Length}}, State};
         _ ->
             ok = flush_after(Length),
-            after_login(Length, Next)
+            after_login(Next)
     end;
 next({stop, _Reason, _State} = Stop) ->
     Stop.
 
 %% A login leaves more garbage than its session will ever keep. When many log in at once, it would lie there for
-%% hibernate_after in all of them, and the VM's memory would stay as large as it was then.
-after_login(0, {noreply, #{pres_last := _} = State, infinity} = Next) ->
-    case erase(?NEW) of
-        true -> {noreply, State, hibernate};
+%% hibernate_after in all of them, and the VM's memory would stay as large as it was then. So a session is given less time
+%% before it hibernates for the first time.
+after_login({noreply, #{pres_last := _} = State, infinity} = Next) ->
+    case get(?NEW) of
+        true -> {noreply, State, ?SETTLE_TIME};
         undefined -> Next
     end;
-after_login(_Length, Next) ->
+after_login(Next) ->
     Next.
 
 %% With messages in the mailbox, one more is put behind them: what they send shares a write.
