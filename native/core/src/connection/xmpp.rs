@@ -77,7 +77,6 @@ impl<H: Host> Connection<H> {
                 if let Some(link) = self.link_mut() {
                     link.pending = Some(Box::new(event));
                 }
-                self.release_parser(&limits);
                 self.start(cx)
             }
             Found::Event(_) => self.refuse_stream(cx, "invalid-xml", "a stream begins with its header"),
@@ -132,11 +131,16 @@ impl<H: Host> Connection<H> {
     pub(super) fn settle_stream(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let config = cx.system.xmpp_config();
         let limits = self.stanza_limits(&config);
+        // Behind a header that is a whole element there is its end, for which no more bytes are needed.
+        let mut is_header_last = false;
         while self.link().is_some_and(Link::may_parse) {
             match self.next_found(&limits) {
                 (Found::Nothing, _) => break,
                 (Found::Goodbye, _) => return self.peer_gone(cx, true),
-                (Found::Event(event), bytes) => self.deliver(cx, &event, bytes),
+                (Found::Event(event), bytes) => {
+                    is_header_last = matches!(event, xmpp::Event::StreamStart(_));
+                    self.deliver(cx, &event, bytes);
+                }
                 (Found::Error(error), _) => {
                     if let Some(to) = self.owner() {
                         cx.sink.emit(Event::Xmpp { to, event: XmppEvent::Error(error) });
@@ -144,7 +148,9 @@ impl<H: Host> Connection<H> {
                 }
             }
         }
-        self.release_parser(&limits);
+        if !is_header_last {
+            self.release_parser(&limits);
+        }
         let is_open = self.link().is_some_and(Link::is_open);
         if self.fault.is_some() || (self.flags.ended && is_open && self.inbound.is_empty()) {
             return self.peer_gone(cx, false);
@@ -310,10 +316,12 @@ impl<H: Host> Connection<H> {
         (pushed, fate)
     }
 
-    /// The reactor is called for what it has to do, and not for nothing: that costs two thread switches.
+    /// The reactor is called for what it has to do, and not for nothing: that costs two thread switches. After an event
+    /// the parser may hold another one for which it needs no more bytes.
     fn look_if_any(&self) -> Fate {
         let has_input = !self.inbound.is_empty() || self.flags.ended || self.fault.is_some();
-        if has_input { Fate::Look } else { self.look_if_room() }
+        let is_parsing = self.link().is_some_and(Link::is_owed);
+        if has_input || is_parsing { Fate::Look } else { self.look_if_room() }
     }
 
     /// The owner wants the next stream on this connection.

@@ -60,6 +60,30 @@ fn an_owner_starts_when_the_header_is_whole_and_gets_all_from_there_on() {
 }
 
 #[test]
+fn a_header_that_is_a_whole_element_is_followed_by_its_end() {
+    let node = Node::new();
+    let whole = [&HEADER[..HEADER.len() - 1], b"/>"].concat();
+    let (starter, _client) = client(&node, &whole);
+    let (id, owner) = (starter.started_xmpp(), node.spawn());
+    node.own(id, &owner);
+    assert_eq!(owner.event(), "start stream:stream");
+    assert_eq!(owner.event(), "end stream:stream");
+}
+
+#[test]
+fn an_event_that_is_parsed_already_comes_when_its_owner_can_have_it() {
+    let node = Node::new();
+    let (id, owner, mut client) = session(&node);
+    let all: String = (0..32).map(|n| format!("<iq id='{n}'/>")).collect();
+    client.write_all(format!("{all}</stream:stream>").as_bytes()).unwrap();
+    for n in 0..32 {
+        assert_eq!(owner.event(), format!("<iq id='{n}'/>"));
+    }
+    node.xmpp_flush(id, &owner, 32);
+    assert_eq!(owner.event(), "end stream:stream");
+}
+
+#[test]
 fn what_is_no_stream_is_refused_with_a_whole_stream_and_nobody_starts() {
     let node = Node::new();
     for (bytes, condition) in [
