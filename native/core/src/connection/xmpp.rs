@@ -56,14 +56,6 @@ impl<H: Host> Connection<H> {
         (found, taken)
     }
 
-    /// After an event nobody may look for the next one for a while: without more input there is none, and a parser that
-    /// looks for it has nothing to keep.
-    fn release_parser(&mut self, limits: &xmpp::Limits) {
-        if self.inbound.is_empty() {
-            self.next_found(limits);
-        }
-    }
-
     /// Without an owner: is there a stream that is worth one?
     pub(super) fn settle_stream_start(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let config = cx.system.xmpp_config();
@@ -131,25 +123,17 @@ impl<H: Host> Connection<H> {
     pub(super) fn settle_stream(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         let config = cx.system.xmpp_config();
         let limits = self.stanza_limits(&config);
-        // Behind a header that is a whole element there is its end, for which no more bytes are needed.
-        let mut is_header_last = false;
         while self.link().is_some_and(Link::may_parse) {
             match self.next_found(&limits) {
                 (Found::Nothing, _) => break,
                 (Found::Goodbye, _) => return self.peer_gone(cx, true),
-                (Found::Event(event), bytes) => {
-                    is_header_last = matches!(event, xmpp::Event::StreamStart(_));
-                    self.deliver(cx, &event, bytes);
-                }
+                (Found::Event(event), bytes) => self.deliver(cx, &event, bytes),
                 (Found::Error(error), _) => {
                     if let Some(to) = self.owner() {
                         cx.sink.emit(Event::Xmpp { to, event: XmppEvent::Error(error) });
                     }
                 }
             }
-        }
-        if !is_header_last {
-            self.release_parser(&limits);
         }
         let is_open = self.link().is_some_and(Link::is_open);
         if self.fault.is_some() || (self.flags.ended && is_open && self.inbound.is_empty()) {

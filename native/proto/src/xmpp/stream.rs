@@ -122,7 +122,9 @@ impl Stream {
         let event = self.advance(&mut partial, input, limits)?;
         if event.is_some() {
             partial.taken = 0;
-            self.partial = Some(partial);
+            // Behind an element there is nothing without more bytes. Behind a header there may be its end, `<a/>`.
+            let is_done = input.is_empty() && matches!(event, Some(Event::Element(_)));
+            self.partial = (!is_done).then_some(partial);
         } else if partial.taken > 0 {
             partial.reader.release_temporaries();
             self.partial = Some(partial);
