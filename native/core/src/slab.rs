@@ -95,8 +95,13 @@ impl<T> Slab<T> {
         value
     }
 
+    /// What is in it, by name. Takes time in proportion to the slots; locks one at a time.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Conn> {
+        self.slots().filter_map(|slot| self.lock_slot(slot).map(|guard| self.id(slot, &guard)))
+    }
+
     /// Slots that may hold something.
-    pub(crate) fn slots(&self) -> std::ops::Range<u32> {
+    fn slots(&self) -> std::ops::Range<u32> {
         0..self.used.load(Ordering::Relaxed).min(Conn::MAX_SLOTS) as u32
     }
 }

@@ -2,12 +2,11 @@
 
 use crate::config::{entry, system};
 use crate::host::{CallerSink, Pid, Waiter};
-use crate::xmpp::config::positive;
+use crate::xmpp::config::{millis, positive};
 use crate::{atoms, fd, terms};
 use megaphone_core::{ListenerConfig, ListenerId, Mode, Route, Service};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, Term};
-use std::time::Duration;
 
 /// Accepts on a duplicate of the descriptor `number` until `owner` ends or the listener is closed.
 #[rustler::nif]
@@ -52,7 +51,6 @@ fn listener_config(options: Term<'_>) -> NifResult<ListenerConfig> {
 }
 
 fn set_listener_option(config: &mut ListenerConfig, key: Atom, value: Term<'_>) -> NifResult<()> {
-    let millis = |value: Term<'_>| -> NifResult<Duration> { Ok(Duration::from_millis(value.decode()?)) };
     if key == atoms::backlog() {
         config.backlog = value.decode()?;
     } else if key == atoms::max_head() {

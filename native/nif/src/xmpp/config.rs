@@ -64,7 +64,7 @@ fn bosh_host(settings: Term<'_>) -> NifResult<bosh::Config> {
     Ok(config)
 }
 
-fn millis(value: Term<'_>) -> NifResult<Duration> {
+pub(crate) fn millis(value: Term<'_>) -> NifResult<Duration> {
     Ok(Duration::from_millis(value.decode()?))
 }
 
