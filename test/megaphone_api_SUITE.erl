@@ -195,7 +195,7 @@ killed_handler_closes_its_connection(_Config) ->
 killed_starter_is_replaced(_Config) ->
     Listeners = [start(fun ?MODULE:echo/1) || _ <- lists:seq(1, megaphone_starter:count())],
     kill(megaphone_starter:pid(1)),
-    await(fun() -> megaphone_starter:pid(1) =/= undefined end),
+    megaphone_ct_sockets:await(fun() -> megaphone_starter:pid(1) =/= undefined end),
     %% The registry has told the library of the new one when it answers the next call.
     _ = megaphone_listener:handler(0),
     [connect_to_echo(Port) || {_, Port} <- Listeners].
@@ -205,7 +205,7 @@ killed_registry_closes_its_listeners(_Config) ->
     Socket = connect_to_echo(Port),
     Old = whereis(megaphone_listener),
     kill(Old),
-    await(fun() -> not lists:member(whereis(megaphone_listener), [undefined, Old]) end),
+    megaphone_ct_sockets:await(fun() -> not lists:member(whereis(megaphone_listener), [undefined, Old]) end),
     ?assert(is_refused(Port)),
     echoes(Socket),
     {_, NewPort} = start(fun ?MODULE:echo/1),
@@ -215,13 +215,6 @@ kill(Pid) ->
     Monitor = monitor(process, Pid),
     true = exit(Pid, kill),
     receive {'DOWN', Monitor, process, Pid, killed} -> ok end.
-
-%% For what tells nobody when it happens. The time trap is the limit.
-await(Condition) ->
-    case Condition() of
-        true -> ok;
-        false -> erlang:yield(), await(Condition)
-    end.
 
 stopped_application_closes_connections(_Config) ->
     {_, Port} = start(fun ?MODULE:echo/1),

@@ -1,7 +1,7 @@
 %% Connected sockets for tests: a client of gen_tcp's own, and a server of either kind.
 -module(megaphone_ct_sockets).
 
--export([pair/1, pair/2, conn/1, receive_all/1, await_function/2, messages/0, peer_node/1, stop_peer/1, certificate/1]).
+-export([await/1, pair/1, pair/2, conn/1, receive_all/1, await_function/2, messages/0, peer_node/1, stop_peer/1, certificate/1]).
 
 -export_type([kind/0]).
 
@@ -79,3 +79,11 @@ certificate(Directory) ->
     {ok, CertificatePem} = file:read_file(Certificate),
     ok = file:write_file(Both, [CertificatePem, KeyPem]),
     Both.
+
+%% For what tells nobody when it happens. The time trap is the limit.
+-spec await(fun(() -> boolean())) -> ok.
+await(Condition) ->
+    case Condition() of
+        true -> ok;
+        false -> erlang:yield(), await(Condition)
+    end.

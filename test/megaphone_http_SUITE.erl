@@ -89,17 +89,17 @@ parked_connections_answer_again(_Config) ->
     Port = start(#{handler_linger => 0}),
     Clients = megaphone_ct_sockets:peer_node([]),
     ?PARKED = peer:call(Clients, ?MODULE, open_connections, [Port, ?PARKED], ?TIMEOUT * 2),
-    await(fun() -> #{connections := N} = megaphone:stats(), N =:= ?PARKED end),
+    megaphone_ct_sockets:await(fun() -> #{connections := N} = megaphone:stats(), N =:= ?PARKED end),
     ?assertEqual([], handlers()),
     Processes = erlang:system_info(process_count),
     [begin
          ?assertEqual(?PARKED, peer:call(Clients, ?MODULE, request_on_all, [Round], ?TIMEOUT * 2)),
-         await(fun() -> handlers() =:= [] end),
+         megaphone_ct_sockets:await(fun() -> handlers() =:= [] end),
          ?assertMatch(#{connections := ?PARKED}, megaphone:stats()),
          ?assert(erlang:system_info(process_count) =< Processes + 10)
      end || Round <- [<<"/1">>, <<"/2">>]],
     ok = megaphone_ct_sockets:stop_peer(Clients),
-    await(fun() -> #{connections := N} = megaphone:stats(), N =:= 0 end).
+    megaphone_ct_sockets:await(fun() -> #{connections := N} = megaphone:stats(), N =:= 0 end).
 
 handlers() -> [Pid || Pid <- processes(), {megaphone_starter, run, 2} <- [proc_lib:translate_initial_call(Pid)]].
 
@@ -129,13 +129,6 @@ request_on_all(Path) ->
     ?MODULE ! {request, Path, self()},
     receive {answered, Answers} -> Answers end.
 
-%% For what tells nobody when it happens. The time trap is the limit.
-await(Condition) ->
-    case Condition() of
-        true -> ok;
-        false -> erlang:yield(), await(Condition)
-    end.
-
 request_is_complete_when_its_handler_starts(_Config) ->
     Test = self(),
     Port = start(fun(Socket) -> Test ! {started, megaphone:info(element(3, Socket))}, serve(Socket) end, #{}),
@@ -144,14 +137,14 @@ request_is_complete_when_its_handler_starts(_Config) ->
     {Most, Last} = lists:split(length(Request) - 1, Request),
     [ok = gen_tcp:send(Socket, [Byte]) || Byte <- Most],
     Arrived = length(Most),
-    await(fun() -> [{ok, Info}] = [megaphone:info(Conn) || Conn <- accepted()], map_get(inbound, Info) =:= Arrived end),
+    megaphone_ct_sockets:await(fun() -> [{ok, Info}] = [megaphone:info(Conn) || Conn <- accepted()], map_get(inbound, Info) =:= Arrived end),
     receive {started, TooEarly} -> error(TooEarly) after 0 -> ok end,
     ok = gen_tcp:send(Socket, Last),
     ?assertMatch({_, <<"/p">>, <<"hello">>}, answer(Socket)),
     receive {started, {ok, #{is_http := true}}} -> ok end.
 
 accepted() ->
-    await(fun() -> megaphone:connections() =/= [] end),
+    megaphone_ct_sockets:await(fun() -> megaphone:connections() =/= [] end),
     megaphone:connections().
 
 busy_connection_keeps_its_handler(_Config) ->
@@ -159,7 +152,7 @@ busy_connection_keeps_its_handler(_Config) ->
     ?assertEqual(1, length(lists:usort([handler_of_request(Lingering) || _ <- lists:seq(1, 10)]))),
     Parked = megaphone_ct_http:connect(start(#{handler_linger => 0})),
     ?assertEqual(10, length(lists:usort([
-        begin Pid = handler_of_request(Parked), await(fun() -> not is_process_alive(Pid) end), Pid end
+        begin Pid = handler_of_request(Parked), megaphone_ct_sockets:await(fun() -> not is_process_alive(Pid) end), Pid end
         || _ <- lists:seq(1, 10)]))).
 
 handler_of_request(Socket) ->
@@ -190,7 +183,7 @@ large_body_is_read_with_back_pressure(_Config) ->
         Test ! {self(), sent}
     end),
     {Handler, Conn} = receive {started, Pid, C} -> {Pid, C} after ?TIMEOUT -> error(not_started) end,
-    await(fun() -> {ok, #{inbound := N}} = megaphone:info(Conn), N >= 65536 end),
+    megaphone_ct_sockets:await(fun() -> {ok, #{inbound := N}} = megaphone:info(Conn), N >= 65536 end),
     {ok, #{inbound := Inbound}} = megaphone:info(Conn),
     ?assert(Inbound =< 4 * 65536, Inbound),
     Handler ! read,
@@ -268,7 +261,7 @@ late_requests_are_refused(_Config) ->
 
 drip(Socket) ->
     case gen_tcp:send(Socket, "x") of
-        ok -> timer:sleep(20), drip(Socket);
+        ok -> timer:sleep(20), drip(Socket);  % the client's pace: nothing is waited for
         {error, closed} -> ok
     end.
 
@@ -287,7 +280,7 @@ idle_connections_are_closed(_Config) ->
     _ = answer(Parked),
     ok = megaphone_ct_http:await_closed(Silent),
     ok = megaphone_ct_http:await_closed(Parked),
-    await(fun() -> megaphone:connections() =:= [] end).
+    megaphone_ct_sockets:await(fun() -> megaphone:connections() =:= [] end).
 
 random_bytes_leave_the_listener_serving(_Config) ->
     Port = start(#{}),
@@ -307,4 +300,4 @@ random_bytes_leave_the_listener_serving(_Config) ->
     ok = gen_tcp:send(Socket, request("/still-there")),
     ?assertMatch({_, <<"/still-there">>, _}, answer(Socket)),
     ok = gen_tcp:close(Socket),
-    await(fun() -> megaphone:connections() =:= [] end).
+    megaphone_ct_sockets:await(fun() -> megaphone:connections() =:= [] end).
