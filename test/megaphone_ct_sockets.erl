@@ -1,7 +1,8 @@
 %% Connected sockets for tests: a client of gen_tcp's own, and a server of either kind.
 -module(megaphone_ct_sockets).
 
--export([await/1, pair/1, pair/2, conn/1, receive_all/1, await_function/2, messages/0, peer_node/1, stop_peer/1, certificate/1]).
+-export([await/1, pair/1, pair/2, conn/1, receive_all/1, await_function/2, messages/0, peer_node/1, stop_peer/1,
+         certificate/1]).
 
 -export_type([kind/0]).
 
