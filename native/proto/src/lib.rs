@@ -14,5 +14,6 @@
 pub mod bosh;
 pub mod http;
 pub mod packet;
+pub mod time;
 pub mod ws;
 pub mod xmpp;
