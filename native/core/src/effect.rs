@@ -3,11 +3,55 @@
 //! A connection and a session are never locked together: a step on the one leaves an effect on the other, which is
 //! carried out once the lock is released.
 
+use crate::carrier::Address;
 use crate::host::{Host, Owned};
 use crate::id::Conn;
-use crate::session::{Arrival, Creation};
-use megaphone_proto::bosh::{Condition, Ticket, terminal_body};
+use crate::listener::Listener;
+use crate::settings::RequestFacts;
+use crate::sid::Secret;
+use megaphone_proto::bosh::{self, Answer, Condition, Request, terminal_body};
 use std::sync::Arc;
+
+/// Names a request that a connection holds for a session: the connection, and which of those under way on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) conn: Conn,
+    pub(crate) number: u8,
+}
+
+impl Ticket {
+    const NUMBER_BITS: u32 = 5;
+
+    /// The name that the session's machine knows it by.
+    pub(crate) fn as_u64(self) -> bosh::Ticket {
+        self.conn.as_u64() << Self::NUMBER_BITS | u64::from(self.number)
+    }
+
+    pub(crate) fn from_u64(ticket: bosh::Ticket) -> Option<Self> {
+        let conn = Conn::from_u64(ticket >> Self::NUMBER_BITS)?;
+        Some(Self { conn, number: (ticket & ((1 << Self::NUMBER_BITS) - 1)) as u8 })
+    }
+}
+
+/// A request, and who holds it.
+pub(crate) struct Arrival {
+    pub(crate) ticket: Ticket,
+    pub(crate) secret: Secret,
+    pub(crate) request: Box<Request>,
+    /// Of the request's body.
+    pub(crate) bytes: usize,
+}
+
+/// All that is known of a session before it is one.
+pub(crate) struct Creation<H: Host> {
+    pub(crate) ticket: Ticket,
+    pub(crate) request: Request,
+    pub(crate) config: Arc<bosh::Config>,
+    pub(crate) listener: Arc<Listener<H>>,
+    pub(crate) peer: Address,
+    pub(crate) local: Address,
+    pub(crate) facts: RequestFacts,
+}
 
 pub(crate) enum Effect<H: Host> {
     /// A client wants a session, and its connection holds the request for it.
@@ -15,10 +59,12 @@ pub(crate) enum Effect<H: Host> {
     /// A request of a session, which its connection holds.
     Request { session: Conn, arrival: Arrival },
     /// A connection is gone that held a request of the session.
-    Lost { session: Conn, conn: Conn },
-    /// The answer to the request that the connection holds.
+    Lost { session: Conn, ticket: Ticket },
+    /// The client has closed its side of a connection that holds a request of the session: it waits for nothing else.
+    HalfClosed { session: Conn, ticket: Ticket },
+    /// The answer to a request that the connection holds.
     Respond {
-        conn: Conn,
+        ticket: Ticket,
         body: Arc<[u8]>,
         /// The Content-Type, where it is not the usual one.
         content_type: Option<Box<str>>,
@@ -26,30 +72,45 @@ pub(crate) enum Effect<H: Host> {
 }
 
 impl<H: Host> Effect<H> {
-    /// An answer by a session, whose tickets are its connections' numbers.
-    pub(crate) fn respond(ticket: Ticket, body: Arc<[u8]>, content_type: Option<Box<str>>) -> Option<Self> {
-        Some(Self::Respond { conn: Conn::from_u64(ticket)?, body, content_type })
+    /// An answer by a session.
+    pub(crate) fn respond(answer: Answer) -> Option<Self> {
+        let Answer { ticket, body, content_type } = answer;
+        Some(Self::Respond { ticket: Ticket::from_u64(ticket)?, body, content_type })
     }
 
     /// An answer that there is no session for.
-    pub(crate) fn terminal(conn: Conn, condition: Condition) -> Self {
-        Self::Respond { conn, body: terminal_body(condition).into(), content_type: None }
+    pub(crate) fn terminal(ticket: Ticket, condition: Condition) -> Self {
+        Self::Respond { ticket, body: terminal_body(condition).into(), content_type: None }
     }
 
-    /// Whose request it is that the session does not know yet.
-    pub(crate) fn asks_for(&self) -> Option<Conn> {
+    /// The request that the session does not know yet.
+    pub(crate) fn asks_for(&self) -> Option<Ticket> {
         match self {
-            Self::Request { arrival, .. } => Some(arrival.conn),
-            Self::Create(_) | Self::Lost { .. } | Self::Respond { .. } => None,
+            Self::Request { arrival, .. } => Some(arrival.ticket),
+            Self::Create(creation) => Some(creation.ticket),
+            Self::Lost { .. } | Self::HalfClosed { .. } | Self::Respond { .. } => None,
         }
     }
 
     /// Where it happens.
-    pub(crate) fn place(&self) -> Owned {
+    pub(crate) fn place(&self) -> Option<Owned> {
         match self {
-            Self::Create(creation) => Owned::Connection(creation.conn),
-            Self::Respond { conn, .. } => Owned::Connection(*conn),
-            Self::Request { session, .. } | Self::Lost { session, .. } => Owned::Session(*session),
+            Self::Create(_) => None,
+            Self::Respond { ticket, .. } => Some(Owned::Connection(ticket.conn)),
+            Self::Request { session, .. }
+            | Self::Lost { session, .. }
+            | Self::HalfClosed { session, .. } => Some(Owned::Session(*session)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_comes_back_from_its_number() {
+        let ticket = Ticket { conn: Conn::new(15, 77, u32::MAX), number: 31 };
+        assert_eq!(Ticket::from_u64(ticket.as_u64()), Some(ticket));
     }
 }

@@ -1,10 +1,9 @@
 //! What the core asks of the program that it is part of.
 
-use crate::Conn;
-use crate::id::ListenerId;
+use crate::id::{Conn, ListenerId};
 use crate::options::Delivery;
-use crate::packet::Packet;
-use crate::xmpp::{XmppEvent, XmppId};
+use crate::settings::XmppId;
+use megaphone_proto::packet::Packet;
 use rustix::io::Errno;
 use std::fmt::Debug;
 
@@ -32,7 +31,8 @@ pub enum Owned {
 }
 
 /// The way to the host's processes. It depends on the thread, so every operation that may need it is given
-/// it. Its methods are called with a connection or a session locked: they must not call back into the system.
+/// it. Its methods are called with a connection or a session locked: they must not call back into the system, and take no
+/// time.
 pub trait Sink<H: Host> {
     /// Sends one event.
     fn emit(&mut self, event: Event<'_, H>);
@@ -66,12 +66,11 @@ pub enum Event<'a, H: Host> {
         /// Which one.
         id: XmppId,
     },
-    /// Something happened on an XMPP session.
-    Xmpp {
+    /// Something has come on an XMPP session whose owner had taken everything: it asks what by
+    /// [`System::xmpp_recv`](crate::System::xmpp_recv).
+    XmppReady {
         /// The owner.
         to: H::Process,
-        /// What.
-        event: XmppEvent<'a>,
     },
     /// Active mode: a packet.
     Data {
@@ -123,6 +122,14 @@ pub enum Notice {
     },
     /// `accept(2)` failed in a way that trying again may mend.
     AcceptFailed {
+        /// Where.
+        listener: ListenerId,
+        /// How.
+        error: Errno,
+    },
+    /// A connection could not be watched by the kernel, for want of memory or of `max_user_watches`; it was closed, and
+    /// no more are accepted for a moment.
+    RegisterFailed {
         /// Where.
         listener: ListenerId,
         /// How.

@@ -3,11 +3,14 @@
 use crate::host::Host;
 use crate::id::{Conn, ListenerId};
 use crate::options::SocketOptions;
-use crate::xmpp::Route;
+use crate::settings::{Route, Service, XmppConfig};
 use megaphone_proto::http::Limits;
+use megaphone_proto::{bosh, stream};
+use megaphone_proto::time::Time;
 use parking_lot::{Mutex, RwLock};
 use rustix::fd::OwnedFd;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -50,7 +53,8 @@ pub struct ListenerConfig {
     pub max_stanza: usize,
     /// In mode HTTP: requests that need no handler.
     pub routes: Vec<Route>,
-    /// In mode HTTP: whole header lines, with their ends, for answers that need no handler.
+    /// In mode HTTP: whole header lines, with their ends, for answers that need no handler; they replace those of the
+    /// same name.
     pub response_headers: Vec<u8>,
     /// Of every connection.
     pub options: SocketOptions,
@@ -104,6 +108,13 @@ pub(crate) struct Listener<H: Host> {
     pub(crate) is_paused: AtomicBool,
     /// Paused for want of room, and the log was told.
     pub(crate) is_short: AtomicBool,
+    /// The listening socket has a linger time, which accepted ones inherit.
+    pub(crate) lingers: bool,
+    /// Header lines of answers by the library itself: the listener's own, and where BOSH is served those that let a page
+    /// of any origin read them.
+    pub(crate) error_fields: Vec<u8>,
+    /// Settings of the streams that begin here.
+    pub(crate) stream: RwLock<Arc<stream::Config>>,
 }
 
 /// Accepted connections that wait for somebody, or somebody who waits for them. Both only while somebody who
@@ -111,6 +122,8 @@ pub(crate) struct Listener<H: Host> {
 pub(crate) struct AcceptQueue<H: Host> {
     pub(crate) ready: VecDeque<Conn>,
     pub(crate) waiters: VecDeque<Acceptor<H>>,
+    /// When one of them was woken, until one has asked again: who dies in between leaves the connection to the next.
+    pub(crate) woken_at: Option<Time>,
 }
 
 pub(crate) struct Acceptor<H: Host> {
@@ -122,14 +135,28 @@ impl<H: Host> Listener<H> {
     /// Accepted connections that may wait for an `accept` before the kernel's backlog has to hold them.
     pub(crate) const MAX_QUEUED: usize = 128;
 
-    pub(crate) fn new(id: ListenerId, shard: usize, fd: OwnedFd, config: ListenerConfig) -> Self {
+    pub(crate) fn new(
+        id: ListenerId,
+        shard: usize,
+        fd: OwnedFd,
+        config: ListenerConfig,
+        xmpp: &XmppConfig,
+    ) -> Self {
+        let linger = rustix::net::sockopt::socket_linger(&fd);
         Self {
+            lingers: linger.is_ok_and(|linger| linger.is_some()),
+            error_fields: error_fields(&config),
+            stream: RwLock::new(stream_config(&config, xmpp)),
             id,
             config,
             shard,
             fd: Mutex::new(Some(fd)),
             starter: RwLock::new(None),
-            queue: Mutex::new(AcceptQueue { ready: VecDeque::new(), waiters: VecDeque::new() }),
+            queue: Mutex::new(AcceptQueue {
+                ready: VecDeque::new(),
+                waiters: VecDeque::new(),
+                woken_at: None,
+            }),
             accepted: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             is_paused: AtomicBool::new(false),
@@ -145,4 +172,25 @@ impl<H: Host> Listener<H> {
             is_open: self.fd.lock().is_some(),
         }
     }
+
+    /// Streams that begin from here on have these settings.
+    pub(crate) fn configure(&self, xmpp: &XmppConfig) {
+        *self.stream.write() = stream_config(&self.config, xmpp);
+    }
+}
+
+fn stream_config(config: &ListenerConfig, xmpp: &XmppConfig) -> Arc<stream::Config> {
+    let mut stream = xmpp.stream.clone();
+    if config.mode == Mode::Xmpp {
+        stream.max_stanza = config.max_stanza;
+    }
+    Arc::new(stream)
+}
+
+fn error_fields(config: &ListenerConfig) -> Vec<u8> {
+    let mut fields = config.response_headers.clone();
+    if config.routes.iter().any(|route| route.service == Service::Bosh) {
+        bosh::write_cors_fields(&config.response_headers, &mut fields);
+    }
+    fields
 }

@@ -1,6 +1,6 @@
 //! Socket options that are kept here, with the names and defaults of `inet`.
 
-use crate::packet;
+use megaphone_proto::packet;
 use std::time::Duration;
 
 /// The most that one read may ask for, and the longest packet, as with `inet`.
@@ -93,6 +93,43 @@ impl SocketOptions {
             (_, 0, 0) => MAX_PACKET,
             (_, packet_size, line_length) => packet_size.max(line_length).saturating_add(1),
         }
+    }
+
+    /// Sets an option that is kept here. False when it is the socket's.
+    pub(crate) fn set(&mut self, option: Opt) -> bool {
+        match option {
+            Opt::PacketSize(size) => self.limits.packet_size = size,
+            Opt::LineLength(length) => self.limits.line_length = length,
+            Opt::AsList(as_list) => self.as_list = as_list,
+            Opt::SendTimeout(timeout) => self.send_timeout = timeout,
+            Opt::SendTimeoutClose(close) => self.send_timeout_close = close,
+            Opt::HighWatermark(bytes) => self.high_watermark = bytes,
+            Opt::LowWatermark(bytes) => self.low_watermark = bytes,
+            Opt::RecvHighWatermark(bytes) => self.recv_high_watermark = bytes.max(1),
+            Opt::ExitOnClose(close) => self.exit_on_close = close,
+            Opt::ShowEconnreset(show) => self.show_econnreset = show,
+            _ => return false,
+        }
+        true
+    }
+
+    /// The value of the option that `like` is one of, where it is kept here.
+    pub(crate) fn get(&self, like: Opt) -> Option<Opt> {
+        Some(match like {
+            Opt::Active(_) | Opt::ActiveAdd(_) => Opt::Active(self.active),
+            Opt::Packets(_) => Opt::Packets(self.packets),
+            Opt::PacketSize(_) => Opt::PacketSize(self.limits.packet_size),
+            Opt::LineLength(_) => Opt::LineLength(self.limits.line_length),
+            Opt::AsList(_) => Opt::AsList(self.as_list),
+            Opt::SendTimeout(_) => Opt::SendTimeout(self.send_timeout),
+            Opt::SendTimeoutClose(_) => Opt::SendTimeoutClose(self.send_timeout_close),
+            Opt::HighWatermark(_) => Opt::HighWatermark(self.high_watermark),
+            Opt::LowWatermark(_) => Opt::LowWatermark(self.low_watermark),
+            Opt::RecvHighWatermark(_) => Opt::RecvHighWatermark(self.recv_high_watermark),
+            Opt::ExitOnClose(_) => Opt::ExitOnClose(self.exit_on_close),
+            Opt::ShowEconnreset(_) => Opt::ShowEconnreset(self.show_econnreset),
+            _ => return None,
+        })
     }
 
     pub(crate) fn delivery(&self) -> Delivery {

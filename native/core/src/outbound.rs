@@ -1,30 +1,44 @@
 //! Output that the socket did not take at once.
 
-use crate::source::Source;
-use bytes::{Buf, BytesMut};
+use crate::carrier::Carrier;
+use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::Errno;
+use std::collections::VecDeque;
+
+/// Bytes that one hold of a connection's lock may hand to the kernel: as many take some 50 microseconds.
+pub(crate) const BYTES_A_HOLD: usize = 256 * 1024;
 
 /// Queued output, oldest first. Nothing is allocated while it is empty.
 #[derive(Default)]
 pub(crate) struct Outbound {
-    queue: Option<Box<BytesMut>>,
+    queue: Option<Box<Queue>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// What was queued as a whole, or before that.
+    chunks: VecDeque<Bytes>,
+    /// What came in small pieces since.
+    tail: BytesMut,
+    len: usize,
 }
 
 impl Outbound {
     pub(crate) fn len(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.len())
+        self.queue.as_ref().map_or(0, |queue| queue.len)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_none()
     }
 
-    /// Writes what the socket takes and keeps the rest. Returns how many bytes were written.
-    pub(crate) fn write(&mut self, source: &Source, bytes: &[u8]) -> Result<usize, Errno> {
+    /// Writes what the socket takes, at most [`BYTES_A_HOLD`], and keeps the rest. Returns how many bytes were written.
+    /// Much goes through [`queue_chunk`](Self::queue_chunk), which does not copy.
+    pub(crate) fn write(&mut self, carrier: &Carrier, bytes: &[u8]) -> Result<usize, Errno> {
         let mut written = 0;
         if self.is_empty() {
-            while written < bytes.len() {
-                match source.write(&bytes[written..]) {
+            while written < bytes.len().min(BYTES_A_HOLD) {
+                match carrier.write(&bytes[written..bytes.len().min(BYTES_A_HOLD)]) {
                     Ok(n) => written += n,
                     Err(Errno::AGAIN) => break,
                     Err(errno) => return Err(errno),
@@ -32,22 +46,39 @@ impl Outbound {
             }
         }
         if written < bytes.len() {
-            self.queue.get_or_insert_default().extend_from_slice(&bytes[written..]);
+            self.queue(&bytes[written..]);
         }
         Ok(written)
     }
 
     /// Keeps bytes for the next [`flush`](Self::flush).
     pub(crate) fn queue(&mut self, bytes: &[u8]) {
-        self.queue.get_or_insert_default().extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            let queue = self.queue.get_or_insert_default();
+            queue.tail.extend_from_slice(bytes);
+            queue.len += bytes.len();
+        }
     }
 
-    /// Writes from the queue until it is empty or the socket takes no more.
-    pub(crate) fn flush(&mut self, source: &Source) -> Result<usize, Errno> {
+    /// The same without a copy.
+    pub(crate) fn queue_chunk(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            let queue = self.queue.get_or_insert_default();
+            queue.len += bytes.len();
+            if !queue.tail.is_empty() {
+                queue.chunks.push_back(std::mem::take(&mut queue.tail).freeze());
+            }
+            queue.chunks.push_back(bytes);
+        }
+    }
+
+    /// Writes from the queue until it is empty, the socket takes no more, or [`BYTES_A_HOLD`] were written: then the
+    /// socket may take more, and no edge will say so.
+    pub(crate) fn flush(&mut self, carrier: &Carrier) -> Result<usize, Errno> {
         let Some(queue) = &mut self.queue else { return Ok(0) };
         let mut written = 0;
-        while !queue.is_empty() {
-            match source.write(queue) {
+        while queue.len > 0 && written < BYTES_A_HOLD {
+            match carrier.write(queue.front(BYTES_A_HOLD - written)) {
                 Ok(n) => {
                     queue.advance(n);
                     written += n;
@@ -56,7 +87,26 @@ impl Outbound {
                 Err(errno) => return Err(errno),
             }
         }
-        self.queue = None;
+        if queue.len == 0 {
+            self.queue = None;
+        }
         Ok(written)
+    }
+}
+
+impl Queue {
+    /// At most `most` bytes of the oldest piece.
+    fn front(&self, most: usize) -> &[u8] {
+        let front = self.chunks.front().map_or(&self.tail[..], |chunk| chunk);
+        &front[..front.len().min(most)]
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.len -= n;
+        match self.chunks.front_mut() {
+            Some(chunk) if chunk.len() == n => drop(self.chunks.pop_front()),
+            Some(chunk) => chunk.advance(n),
+            None => self.tail.advance(n),
+        }
     }
 }

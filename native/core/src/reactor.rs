@@ -1,121 +1,83 @@
-//! A shard and its thread: accepts, reads, flushes, and keeps deadlines.
+//! A shard's thread: finds what is readable and writable, keeps deadlines, accepts.
+//!
+//! A turn is bounded. What the kernel, the mailbox and the wheel have is noted as pending bits and queued; then entries are
+//! served one measure each, those that were quiet before those that go on and on, until the turn's time is over. So
+//! peers that never stop cost a quiet one the rest of a turn and no more. What a panic leaves behind is in the queues.
 
-use crate::clock::Tick;
-use crate::connection::{Connection, Cx, Fate, Readiness};
-use crate::host::{Event, Host, Notice, Owned, Sink};
+use crate::acceptor::Accepted;
+use crate::cx::{Cx, Fate};
+use crate::engine::{Engine, Stored};
+use crate::host::{Event, Host, Notice, Sink};
 use crate::id::ListenerId;
-use crate::listener::{Listener, Mode};
-use crate::session::BoshSession;
-use crate::slab::{Slab, Slot};
-use crate::system::System;
+use crate::listener::Listener;
+use crate::mailbox::{Mail, Place, WAKER};
+use crate::store::Pending;
 use crate::wheel::Wheel;
-use mio::{Events, Poll, Registry, Token, Waker};
-use parking_lot::Mutex;
+use megaphone_proto::time::Time;
+use mio::{Events, Poll, Token};
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-const WAKER: Token = Token(usize::MAX);
 const EVENTS: usize = 1024;
-/// One for all connections of the thread: an idle connection has no buffer.
-const READ_BUFFER: usize = 64 * 1024;
-/// Connections accepted at a turn; then others have theirs.
-const ACCEPTS_A_TURN: usize = 64;
+/// One for all connections of the thread: an idle connection has no buffer. Also the most that is read at a visit.
+const READ_BUFFER: usize = 16 * 1024;
+/// How long entries are served before the kernel is asked again.
+const TURN: Duration = Duration::from_millis(1);
 /// How often a paused listener tries again by itself.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How many visits to quiet entries one to a busy one waits for.
+const FRESH_TO_AGAIN: usize = 4;
 
-/// What other threads want of a reactor. Bounded: a connection or session is in a mailbox once at most, and a
-/// listener once for each connection that closed since the reactor looked.
-pub(crate) enum Mail {
-    /// This slot's connection has something to do.
-    Look(u32),
-    /// This slot's session has something to do, or a deadline that the wheel does not know.
-    Session(u32),
-    /// There may be room for this listener's connections again.
-    Accept(ListenerId),
-}
-
-/// What other threads can reach of a reactor.
-pub(crate) struct Shard<H: Host> {
-    pub(crate) slab: Slab<Connection<H>>,
-    pub(crate) sessions: Slab<BoshSession<H>>,
-    pub(crate) registry: Registry,
-    waker: Waker,
-    mailbox: Mutex<Vec<Mail>>,
-}
-
-impl<H: Host> Shard<H> {
-    pub(crate) const BYTES_PER_SLOT: usize = size_of::<Mutex<Slot<Connection<H>>>>();
-    pub(crate) const BYTES_PER_SESSION: usize = size_of::<Mutex<Slot<BoshSession<H>>>>();
-
-    pub(crate) fn new(index: usize, registry: &Registry) -> std::io::Result<Self> {
-        Ok(Self {
-            slab: Slab::new(index),
-            sessions: Slab::new(index),
-            registry: registry.try_clone()?,
-            waker: Waker::new(registry, WAKER)?,
-            mailbox: Mutex::default(),
-        })
-    }
-
-    pub(crate) fn post(&self, mail: Mail) {
-        let was_empty = {
-            let mut mailbox = self.mailbox.lock();
-            mailbox.push(mail);
-            mailbox.len() == 1
-        };
-        if was_empty {
-            // Fails only when an eventfd can't be written, which would be a bug of the kernel.
-            let _ = self.waker.wake();
-        }
-    }
-}
+/// Tokens from here on are listeners, below are slots.
+pub(crate) const LISTENERS: usize = 1 << 32;
 
 /// The thread's own part.
 pub(crate) struct Reactor<H: Host> {
-    system: Arc<System<H>>,
+    engine: Arc<Engine<H>>,
     index: usize,
     poll: Poll,
     wheel: Wheel,
     sink: Box<dyn Sink<H>>,
     buffer: Box<[u8]>,
-    /// Connections that were not done at their turn.
-    again: Vec<u32>,
-    /// Listeners that have more to accept.
-    accept_again: Vec<ListenerId>,
-    /// Listeners that wait for room, and when to try again.
-    paused: Vec<ListenerId>,
-    retry_at: Tick,
+    /// Entries with pending bits.
+    fresh: VecDeque<Place>,
+    /// Those of them that were not done at their last visit.
+    again: VecDeque<Place>,
+    /// Listeners that have something to accept.
+    accepting: VecDeque<ListenerId>,
+    /// Listeners that wait for room, or for one who was woken to ask, and when to try again.
+    paused: Vec<(ListenerId, Time)>,
+    pace: Pace,
 }
 
 impl<H: Host> Reactor<H> {
     /// In the wheel: a session's slot and not a connection's.
     const SESSION: u32 = 1 << 31;
-    /// Tokens from here on are listeners, below are slots.
-    pub(crate) const LISTENERS: usize = 1 << 32;
 
-    pub(crate) fn new(system: Arc<System<H>>, index: usize, poll: Poll) -> Self {
+    pub(crate) fn new(engine: Arc<Engine<H>>, index: usize, poll: Poll) -> Self {
         Self {
-            wheel: Wheel::new(system.now()),
-            sink: system.host().thread_sink(),
-            system,
+            wheel: Wheel::new(engine.now()),
+            sink: engine.shared.host.thread_sink(),
+            engine,
             index,
             poll,
             buffer: vec![0; READ_BUFFER].into(),
-            again: Vec::new(),
-            accept_again: Vec::new(),
+            fresh: VecDeque::new(),
+            again: VecDeque::new(),
+            accepting: VecDeque::new(),
             paused: Vec::new(),
-            retry_at: 0,
+            pace: Pace::default(),
         }
     }
 
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            // A panic between connections must not end the thread: every connection of the shard needs it.
+            // Steps catch their own. A panic between them must not end the thread: every connection of the shard needs it.
             if catch_unwind(AssertUnwindSafe(|| self.turn(&mut events))).is_err() {
                 self.sink.emit(Event::Notice(Notice::Panicked { conn: None }));
             }
@@ -124,251 +86,304 @@ impl<H: Host> Reactor<H> {
 
     fn turn(&mut self, events: &mut Events) {
         let timeout = self.timeout();
+        self.pace.before_poll(timeout);
         if let Err(error) = self.poll.poll(events, timeout)
             && error.kind() != std::io::ErrorKind::Interrupted
         {
             // Nothing but a bug can make epoll_wait fail; without this it would be a busy one.
             std::thread::sleep(PAUSE);
         }
-        for event in events.iter() {
-            match event.token() {
-                WAKER => {}
-                Token(token) if token >= Self::LISTENERS => {
-                    self.accept_again.push(ListenerId((token - Self::LISTENERS) as u32));
-                }
-                Token(slot) => {
-                    let ready = Readiness {
-                        readable: event.is_readable() || event.is_error(),
-                        writable: event.is_writable(),
-                        hung_up: event.is_read_closed() || event.is_error(),
-                    };
-                    self.serve(slot as u32, ready);
-                }
-            }
-        }
+        let began = Instant::now();
+        self.pace.polled(began, events);
+        self.queue_events(events);
         self.read_mail();
-        for slot in std::mem::take(&mut self.again) {
-            self.serve(slot, Readiness::default());
-        }
         self.fire();
-        self.accept_all();
+        self.serve_until(began + TURN);
+        self.retry_paused();
+        self.accept_until(began + 2 * TURN);
     }
 
     fn timeout(&mut self) -> Option<Duration> {
-        if !self.again.is_empty() || !self.accept_again.is_empty() {
+        let has_work = !self.fresh.is_empty() || !self.again.is_empty() || !self.accepting.is_empty();
+        if has_work {
             return Some(Duration::ZERO);
         }
-        let sleep = self.wheel.sleep(self.system.now());
-        if self.paused.is_empty() { sleep } else { Some(sleep.map_or(PAUSE, |sleep| sleep.min(PAUSE))) }
+        let now = self.engine.now();
+        let sleep = self.wheel.sleep(now);
+        let retry = self.paused.iter().map(|(_, at)| *at).min();
+        let retry = retry.map(|at| Time::TICK * at.ticks().saturating_sub(now.ticks()).max(1));
+        match (sleep, retry) {
+            (Some(sleep), Some(retry)) => Some(sleep.min(retry)),
+            (sleep, retry) => sleep.or(retry),
+        }
+    }
+
+    // --- what there is to do
+
+    fn queue_events(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                WAKER => {}
+                Token(token) if token >= LISTENERS => {
+                    self.accepting.push_back(ListenerId((token - LISTENERS) as u32));
+                }
+                Token(slot) => self.mark(Place::Connection(slot as u32), readiness(event)),
+            }
+        }
+    }
+
+    fn mark(&mut self, place: Place, bits: Pending) {
+        let shard = &self.engine.shards[self.index];
+        let is_new = match place {
+            Place::Connection(slot) => shard.connections.mark(slot, bits),
+            Place::Session(slot) => shard.sessions.mark(slot, bits),
+        };
+        if is_new {
+            self.fresh.push_back(place);
+        }
     }
 
     fn read_mail(&mut self) {
-        let mail = std::mem::take(&mut *self.system.shards[self.index].mailbox.lock());
-        for item in mail {
-            match item {
-                Mail::Look(slot) => self.again.push(slot),
-                Mail::Session(slot) => self.serve_session(slot, |session, cx| session.serve(cx)),
+        let shard = &self.engine.shards[self.index];
+        for mail in shard.mailbox.take() {
+            let is_new = match mail {
+                Mail::Step(Place::Connection(slot)) => shard.connections.received(slot),
+                Mail::Step(Place::Session(slot)) => shard.sessions.received(slot),
                 Mail::Accept(id) => {
-                    if !self.accept_again.contains(&id) {
-                        self.accept_again.push(id);
+                    if !self.accepting.contains(&id) {
+                        self.accepting.push_back(id);
                     }
+                    false
                 }
+            };
+            if let Mail::Step(place) = mail
+                && is_new
+            {
+                self.fresh.push_back(place);
             }
         }
-    }
-
-    /// Serves one connection. Its panic is its own end and nobody else's.
-    fn serve(&mut self, slot: u32, ready: Readiness) {
-        let served = catch_unwind(AssertUnwindSafe(|| {
-            self.step(slot, |connection, cx, buffer| connection.serve(cx, ready, buffer));
-        }));
-        if served.is_err() {
-            self.bury(slot);
-        }
-    }
-
-    fn step(&mut self, slot: u32, step: impl FnOnce(&mut Connection<H>, &mut Cx<'_, H>, &mut [u8]) -> Fate) {
-        let shard = &self.system.shards[self.index];
-        let Some(mut guard) = shard.slab.lock_slot(slot) else { return };
-        let conn = shard.slab.id(slot, &guard);
-        let mut effects = Vec::new();
-        let mut cx = Cx { system: &self.system, conn, sink: &mut *self.sink, effects: &mut effects };
-        #[cfg(feature = "fault-injection")]
-        self.system.panic_if_asked(Owned::Connection(conn));
-        let Some(connection) = guard.value() else { return };
-        let fate = step(connection, &mut cx, &mut self.buffer);
-        if fate != Fate::Gone
-            && let Some(deadline) = connection.timer_wanted()
-        {
-            connection.timer_set(self.wheel.insert(slot, deadline));
-        }
-        guard.set_generation(cx.conn);
-        match fate {
-            Fate::Keep => drop(guard),
-            Fate::Look => {
-                self.again.push(slot);
-                drop(guard);
-            }
-            Fate::Gone => self.system.release(shard, slot, guard, &mut cx),
-        }
-        self.system.carry_out(effects, &mut *self.sink);
-    }
-
-    /// A step of a session. Its panic is its own end.
-    fn serve_session(&mut self, slot: u32, step: impl FnOnce(&mut BoshSession<H>, &mut Cx<'_, H>) -> Fate) {
-        let shard = &self.system.shards[self.index];
-        let Some(mut guard) = shard.sessions.lock_slot(slot) else { return };
-        let id = shard.sessions.id(slot, &guard);
-        let mut effects = Vec::new();
-        let mut cx = Cx { system: &self.system, conn: id, sink: &mut *self.sink, effects: &mut effects };
-        let Some(session) = guard.value() else { return };
-        let fate = catch_unwind(AssertUnwindSafe(|| step(session, &mut cx)));
-        if let Ok(fate) = fate
-            && fate != Fate::Gone
-        {
-            if let Some(deadline) = session.timer_wanted() {
-                session.timer_set(self.wheel.insert(slot | Self::SESSION, deadline));
-            }
-            drop(guard);
-        } else if fate.is_ok() {
-            self.system.forget_session(shard, guard, &mut cx);
-        } else {
-            drop(guard);
-            self.system.bury(Owned::Session(id), &mut *self.sink, &mut effects);
-        }
-        self.system.carry_out(effects, &mut *self.sink);
-    }
-
-    fn bury(&mut self, slot: u32) {
-        let shard = &self.system.shards[self.index];
-        let Some(conn) = shard.slab.lock_slot(slot).map(|guard| shard.slab.id(slot, &guard)) else { return };
-        let mut effects = Vec::new();
-        self.system.bury(Owned::Connection(conn), &mut *self.sink, &mut effects);
-        self.system.carry_out(effects, &mut *self.sink);
     }
 
     fn fire(&mut self) {
         let mut due = Vec::new();
-        self.wheel.advance(self.system.now(), |_, slot, tick| due.push((slot, tick)));
-        for (slot, tick) in due {
-            if slot & Self::SESSION != 0 {
-                self.serve_session(slot & !Self::SESSION, |session, cx| {
-                    if session.timer_fired(tick) { session.timed_out(cx) } else { Fate::Keep }
-                });
-                continue;
+        self.wheel.advance(self.engine.now(), |_, slot| due.push(slot));
+        for slot in due {
+            let place = match slot & Self::SESSION {
+                0 => Place::Connection(slot),
+                _ => Place::Session(slot & !Self::SESSION),
+            };
+            self.mark(place, Pending::TIMER);
+        }
+    }
+
+    // --- doing it
+
+    fn serve_until(&mut self, end: Instant) {
+        let mut visits = 0;
+        loop {
+            visits += 1;
+            let place = if visits % FRESH_TO_AGAIN == 0 {
+                self.again.pop_front().or_else(|| self.fresh.pop_front())
+            } else {
+                self.fresh.pop_front().or_else(|| self.again.pop_front())
+            };
+            match place {
+                Some(place) => self.serve(place),
+                None => return,
             }
-            let fired = catch_unwind(AssertUnwindSafe(|| {
-                self.step(slot, |connection, cx, _| {
-                    if connection.timer_fired(tick) { connection.timed_out(cx) } else { Fate::Keep }
-                });
-            }));
-            if fired.is_err() {
-                self.bury(slot);
+            if Instant::now() >= end {
+                return;
             }
         }
     }
 
-    fn accept_all(&mut self) {
-        let now = self.system.now();
-        if !self.paused.is_empty() && now >= self.retry_at {
-            self.accept_again.extend(self.paused.iter().copied());
+    fn serve(&mut self, place: Place) {
+        let engine = Arc::clone(&self.engine);
+        let shard = &engine.shards[self.index];
+        let is_unfinished = match place {
+            Place::Connection(slot) => self.step(&engine, &shard.connections, slot),
+            Place::Session(slot) => self.step(&engine, &shard.sessions, slot),
+        };
+        if !is_unfinished {
+            return;
         }
-        for id in std::mem::take(&mut self.accept_again) {
-            let Some(listener) = self.system.listener(id) else {
-                self.paused.retain(|paused| *paused != id);
-                continue;
-            };
-            self.system.wake_acceptor(&listener, &mut *self.sink);
-            match self.accept(&listener) {
-                Accepted::All => self.resume(&listener),
-                Accepted::More => {
-                    self.resume(&listener);
-                    self.accept_again.push(id);
-                }
-                Accepted::Full => self.pause(&listener, Pause::Quietly),
-                Accepted::NoRoom(error) => self.pause(&listener, Pause::Because(error)),
-                Accepted::Failed(error) => {
-                    self.system.notices().accept_failed(&mut *self.sink, id, error);
-                    self.pause(&listener, Pause::Quietly);
-                }
+        let is_new = match place {
+            Place::Connection(slot) => shard.connections.mark(slot, Pending::LOOK),
+            Place::Session(slot) => shard.sessions.mark(slot, Pending::LOOK),
+        };
+        if is_new {
+            self.again.push_back(place);
+        }
+    }
+
+    /// One visit. Whether there is more to do.
+    fn step<T: Stored<H>>(&mut self, engine: &Engine<H>, store: &crate::store::Store<T>, slot: u32) -> bool {
+        let Some((guard, bits)) = store.try_lock(slot) else { return false };
+        let mut effects = Vec::new();
+        let mut cx =
+            Cx { shared: &engine.shared, conn: guard.id(), sink: &mut *self.sink, effects: &mut effects };
+        let shard = &engine.shards[self.index];
+        let (wheel, buffer) = (&mut self.wheel, &mut self.buffer[..]);
+        let flag = match T::owned(cx.conn) {
+            crate::host::Owned::Connection(_) => 0,
+            crate::host::Owned::Session(_) => Self::SESSION,
+        };
+        let stepped = engine.step_locked(shard, guard, &mut cx, |entry: &mut T, cx| {
+            let fate = entry.serve(cx, bits, buffer);
+            if fate != Fate::Gone
+                && let Some(deadline) = entry.timer_wanted()
+            {
+                *entry.timer_at() = Some(wheel.insert(slot | flag, deadline));
+            }
+            ((), fate)
+        });
+        engine.carry_out(effects, &mut *self.sink);
+        matches!(stepped, Ok(((), Fate::Look)))
+    }
+
+    // --- accepting
+
+    fn retry_paused(&mut self) {
+        let now = self.engine.now();
+        for (id, at) in &mut self.paused {
+            if *at <= now && !self.accepting.contains(id) {
+                *at = now.after(PAUSE);
+                self.accepting.push_back(*id);
             }
         }
     }
 
-    fn accept(&mut self, listener: &Arc<Listener<H>>) -> Accepted {
-        for _ in 0..ACCEPTS_A_TURN {
-            let is_queue_full = listener.config.mode == Mode::Accept
-                && listener.queue.lock().ready.len() >= Listener::<H>::MAX_QUEUED;
-            if is_queue_full {
-                return Accepted::Full;
-            }
-            if !self.system.has_room() {
-                return Accepted::NoRoom(None);
-            }
-            let accepted = match &*listener.fd.lock() {
-                Some(fd) => rustix::net::accept_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC),
-                None => return Accepted::All,
-            };
-            match accepted {
-                Ok(fd) => self.system.adopt(fd, listener, &mut *self.sink),
-                Err(Errno::AGAIN) => return Accepted::All,
-                // What is wrong with a connection that is gone before it was accepted: see accept(2).
-                Err(
-                    Errno::INTR
-                    | Errno::CONNABORTED
-                    | Errno::NETDOWN
-                    | Errno::PROTO
-                    | Errno::NOPROTOOPT
-                    | Errno::HOSTDOWN
-                    | Errno::NONET
-                    | Errno::HOSTUNREACH
-                    | Errno::NETUNREACH
-                    | Errno::OPNOTSUPP,
-                ) => {}
-                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    return Accepted::NoRoom(Some(error));
-                }
-                Err(error) => return Accepted::Failed(error),
+    /// Each listener at least once.
+    fn accept_until(&mut self, end: Instant) {
+        for _ in 0..self.accepting.len() {
+            let Some(id) = self.accepting.pop_front() else { return };
+            self.accept(id);
+            if Instant::now() >= end {
+                return;
             }
         }
-        Accepted::More
+    }
+
+    fn accept(&mut self, id: ListenerId) {
+        let Some(listener) = self.engine.listeners.read().get(&id.0).cloned() else {
+            self.paused.retain(|(paused, _)| *paused != id);
+            return;
+        };
+        let now = self.engine.now();
+        // One who was woken may have died before it asked.
+        let is_owed = self.engine.awaits_acceptor(&listener).is_none_or(|at| at.after(Duration::ZERO) < now);
+        if is_owed {
+            self.engine.wake_acceptor(&listener, &mut *self.sink);
+        }
+        match self.engine.accept_some(&listener, &mut *self.sink) {
+            Accepted::All => self.resume(&listener),
+            Accepted::More => {
+                self.resume(&listener);
+                self.accepting.push_back(id);
+            }
+            Accepted::Full => self.pause(&listener, Pause::Quietly),
+            Accepted::NoRoom(error) => self.pause(&listener, Pause::Because(error)),
+            Accepted::Failed(error) => {
+                self.engine.shared.notices.accept_failed(&mut *self.sink, id, error);
+                self.pause(&listener, Pause::Quietly);
+            }
+            Accepted::Unwatched(error) => {
+                self.engine.shared.notices.register_failed(&mut *self.sink, id, error);
+                self.pause(&listener, Pause::Quietly);
+            }
+        }
+        if self.engine.awaits_acceptor(&listener).is_some() {
+            self.retry_at(id, now.after(Time::TICK));
+        }
+    }
+
+    fn retry_at(&mut self, id: ListenerId, at: Time) {
+        match self.paused.iter_mut().find(|(paused, _)| *paused == id) {
+            Some((_, earlier)) => *earlier = at.min(*earlier),
+            None => self.paused.push((id, at)),
+        }
     }
 
     fn pause(&mut self, listener: &Arc<Listener<H>>, pause: Pause) {
-        self.retry_at = self.system.deadline(PAUSE);
-        if !self.paused.contains(&listener.id) {
-            self.paused.push(listener.id);
-        }
+        self.retry_at(listener.id, self.engine.now().after(PAUSE));
         listener.is_paused.store(true, Ordering::Relaxed);
         if let Pause::Because(error) = pause {
             let is_new = !listener.is_short.swap(true, Ordering::Relaxed);
-            let connections = self.system.count();
-            self.system.notices().paused(&mut *self.sink, listener.id, is_new, connections, error);
+            let connections = self.engine.connections.load(Ordering::Relaxed);
+            self.engine.shared.notices.paused(&mut *self.sink, listener.id, is_new, connections, error);
         }
     }
 
     fn resume(&mut self, listener: &Arc<Listener<H>>) {
+        self.paused.retain(|(id, _)| *id != listener.id);
         if !listener.is_paused.swap(false, Ordering::Relaxed) {
             return;
         }
-        self.paused.retain(|id| *id != listener.id);
         if listener.is_short.swap(false, Ordering::Relaxed) {
-            self.system.notices().resumed(&mut *self.sink, listener.id);
+            self.engine.shared.notices.resumed(&mut *self.sink, listener.id);
         }
     }
-}
-
-enum Accepted {
-    All,
-    More,
-    /// The queue of those that wait for an `accept`.
-    Full,
-    /// For want of descriptors, of memory, or (none) by the bound on connections.
-    NoRoom(Option<Errno>),
-    Failed(Errno),
 }
 
 enum Pause {
     Quietly,
     Because(Option<Errno>),
+}
+
+fn readiness(event: &mio::event::Event) -> Pending {
+    let mut bits = Pending::NONE;
+    if event.is_readable() || event.is_error() {
+        bits = bits.with(Pending::READABLE);
+    }
+    if event.is_writable() {
+        bits = bits.with(Pending::WRITABLE);
+    }
+    if event.is_read_closed() || event.is_error() {
+        bits = bits.with(Pending::HUNG_UP);
+    }
+    if event.is_priority() {
+        bits = bits.with(Pending::READABLE.with(Pending::URGENT));
+    }
+    bits
+}
+
+/// How long to leave between two polls. To wake up costs more than to serve: with thousands of events a second it pays to
+/// let some gather. A quiet server, and a single busy peer, are answered at once.
+#[derive(Default)]
+struct Pace {
+    last: Option<Instant>,
+    /// A moving sum: events of other slots than the one before, of late.
+    crowd: u32,
+    last_token: usize,
+}
+
+impl Pace {
+    /// How far polls are apart at most for the sake of it.
+    const GAP: Duration = Duration::from_micros(500);
+    /// Events of different slots in one GAP, in 1/16, from which it pays.
+    const CROWD: u32 = 12;
+
+    fn polled(&mut self, now: Instant, events: &Events) {
+        let gaps = self.last.map_or(64, |last| now.duration_since(last).as_micros() / Self::GAP.as_micros());
+        // Halves in 8 gaps.
+        self.crowd = self.crowd.saturating_sub(self.crowd / 8 * u32::try_from(gaps.min(8)).unwrap_or(8));
+        for event in events {
+            if event.token() != WAKER && event.token().0 != self.last_token {
+                self.crowd = (self.crowd + 16).min(4096);
+                self.last_token = event.token().0;
+            }
+        }
+        self.last = Some(now);
+    }
+
+    fn before_poll(&self, timeout: Option<Duration>) {
+        let Some(last) = self.last.filter(|_| self.crowd > 8 * Self::CROWD) else { return };
+        if timeout == Some(Duration::ZERO) {
+            return;
+        }
+        let left = Self::GAP.saturating_sub(last.elapsed());
+        if left > Duration::from_micros(20) {
+            std::thread::sleep(left);
+        }
+    }
 }

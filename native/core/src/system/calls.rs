@@ -1,8 +1,31 @@
 //! What may be asked of one connection. Each call locks that connection and nothing else.
 
 use super::*;
+use crate::connection::{Polled, Read};
+use crate::host::Event;
+use crate::outbound::BYTES_A_HOLD;
+use crate::role::raw::Taken;
+use bytes::{Bytes, BytesMut};
+use megaphone_proto::packet::{self, Decoded, Packet};
+use rustix::fd::AsFd;
+
+/// Most bytes that one `sendfile` call moves: bounds how long it keeps a thread.
+const SENDFILE_BYTES: usize = 1024 * 1024;
 
 impl<H: Host> System<H> {
+    fn with<R>(
+        &self,
+        conn: Conn,
+        sink: &mut dyn Sink<H>,
+        step: impl FnOnce(&mut Connection<H>, &mut crate::cx::Cx<'_, H>) -> (R, Fate),
+    ) -> Result<R, Error> {
+        self.engine.with(conn, sink, step)
+    }
+
+    fn peek<R>(&self, conn: Conn, look: impl FnOnce(&mut Connection<H>) -> R) -> Result<R, Error> {
+        self.engine.peek(conn, look)
+    }
+
     /// Gives data to `take`, or has `process` wait; without a waiter it only looks. `wants` bytes; 0 is
     /// whatever is there, or one packet.
     pub fn read<R>(
@@ -14,7 +37,12 @@ impl<H: Host> System<H> {
         waiter: Option<impl FnOnce() -> H::Waiter>,
         take: impl FnOnce(Received<'_>, Delivery) -> R,
     ) -> Result<ReadOutcome<R>, Error> {
-        self.with(conn, sink, |connection, cx| connection.read(cx, process, wants, waiter, take))?
+        let read = self.with(conn, sink, |connection, cx| connection.read(cx, process, wants, waiter))??;
+        // What the caller makes of the data takes time, and nobody else waits for it.
+        match read {
+            Read::Data(taken) => give(taken, take).map(ReadOutcome::Data),
+            Read::Wait { park_after } => Ok(ReadOutcome::Wait { park_after }),
+        }
     }
 
     /// As [`read`](Self::read), but nobody waits: where the last wait was a short one, this looks into the
@@ -28,7 +56,12 @@ impl<H: Host> System<H> {
         buf: &mut [u8],
         take: impl FnOnce(Received<'_>, Delivery) -> R,
     ) -> Result<PollOutcome<R>, Error> {
-        self.with(conn, sink, |connection, cx| connection.poll_read(cx, process, wants, buf, take))?
+        let polled = self.with(conn, sink, |connection, cx| connection.poll_read(cx, process, wants, buf))??;
+        match polled {
+            Polled::Data(taken) => give(taken, take).map(PollOutcome::Data),
+            Polled::Soon => Ok(PollOutcome::Soon),
+            Polled::Nothing => Ok(PollOutcome::Nothing),
+        }
     }
 
     /// `process` no longer waits, for data or for room to send.
@@ -38,10 +71,7 @@ impl<H: Host> System<H> {
 
     /// Detaches a handler that waited for a next request. False: there is something to read after all.
     pub fn park(&self, conn: Conn, process: H::Process, sink: &mut dyn Sink<H>) -> Result<bool, Error> {
-        self.with(conn, sink, |connection, cx| match connection.park(cx, process) {
-            Ok((parked, fate)) => (Ok(parked), fate),
-            Err(error) => (Err(error), Fate::Keep),
-        })?
+        self.with(conn, sink, |connection, cx| connection.park(cx, process))?
     }
 
     /// Sends all of `bytes`, or registers the waiter.
@@ -53,12 +83,9 @@ impl<H: Host> System<H> {
         sink: &mut dyn Sink<H>,
         waiter: impl FnOnce() -> H::Waiter,
     ) -> Result<WriteOutcome, Error> {
-        self.with(conn, sink, |connection, cx| {
-            let out = connection.write(cx, process, bytes, waiter);
-            // After an error whoever reads has to learn of the end.
-            let fate = if out.is_err() { Fate::Look } else { Fate::Keep };
-            (out, fate)
-        })?
+        // Copied before the lock, so that it is held no longer for many bytes.
+        let copy = (bytes.len() > BYTES_A_HOLD).then(|| Bytes::copy_from_slice(bytes));
+        self.with(conn, sink, |connection, cx| connection.write(cx, process, (bytes, copy), waiter))?
     }
 
     /// Sends up to 1 MiB of a file from `offset`. May wait for the disk, never for the peer. `Ok(None)`: the
@@ -90,18 +117,12 @@ impl<H: Host> System<H> {
 
     /// The owner's close: what is queued is sent, then the connection closes.
     pub fn close(&self, conn: Conn, sink: &mut dyn Sink<H>) -> Result<(), Error> {
-        self.with(conn, sink, |connection, cx| {
-            if connection.owner().is_none() && !connection.is_starting() {
-                // Given up before, or not accepted yet: it isn't the caller's.
-                return (Err(Error::Closed), Fate::Keep);
-            }
-            (Ok(()), connection.close(cx))
-        })?
+        self.with(conn, sink, |connection, cx| connection.close(cx))?
     }
 
     /// Closes at once, whoever has it.
     pub fn abort(&self, conn: Conn, sink: &mut dyn Sink<H>) -> Result<(), Error> {
-        self.with(conn, sink, |connection, cx| ((), connection.abort(cx)))
+        self.engine.abort(conn, sink)
     }
 
     /// Closes one side or both.
@@ -152,7 +173,9 @@ impl<H: Host> System<H> {
                 self.with(conn, sink, |connection, cx| ((), connection.owner_down(cx, process)))
             }
             Owned::Session(id) => {
-                self.with_session(id, sink, |session, cx| ((), session.owner_down(cx, process)))
+                self.engine.with(id, sink, |session: &mut BoshSession<H>, cx| {
+                    ((), session.owner_down(cx, process))
+                })
             }
         };
     }
@@ -180,22 +203,28 @@ impl<H: Host> System<H> {
 
     /// The other end.
     pub fn peer(&self, conn: Conn) -> Result<Address, Error> {
-        self.peek(conn, |connection| connection.source().peer())?.map_err(Error::Os)
+        self.peek(conn, |connection| connection.transport().carrier.peer())?.map_err(Error::Os)
     }
 
     /// Our end.
     pub fn local(&self, conn: Conn) -> Result<Address, Error> {
-        self.peek(conn, |connection| connection.source().local())?.map_err(Error::Os)
+        self.peek(conn, |connection| connection.transport().carrier.local())?.map_err(Error::Os)
     }
 
     /// Counters, and the bytes that wait to be sent.
     pub fn traffic(&self, conn: Conn) -> Result<(Traffic, usize), Error> {
-        self.peek(conn, |connection| (connection.traffic(), connection.queued()))
+        self.peek(conn, |connection| {
+            let transport = connection.transport();
+            (transport.traffic, transport.outbound.len())
+        })
     }
 
     /// Puts bytes back before those that were not read.
     pub fn unread(&self, conn: Conn, bytes: &[u8]) -> Result<(), Error> {
-        self.peek(conn, |connection| connection.unread(bytes))?
+        // With room for what is in front of most readers.
+        let mut front = BytesMut::with_capacity(bytes.len() + 64 * 1024);
+        front.extend_from_slice(bytes);
+        self.peek(conn, |connection| connection.unread(front))?
     }
 
     /// Has `waiter` woken when the connection is no longer its owner's.
@@ -218,5 +247,17 @@ impl<H: Host> System<H> {
     /// One connection, as it is now.
     pub fn info(&self, conn: Conn) -> Result<ConnectionInfo<H::Process>, Error> {
         self.peek(conn, |connection| connection.info())
+    }
+}
+
+/// Has the caller make what it wants of what was taken.
+fn give<R>(taken: Taken, take: impl FnOnce(Received<'_>, Delivery) -> R) -> Result<R, Error> {
+    let Taken { bytes, packet, delivery } = taken;
+    let Some((mode, options)) = packet else { return Ok(take(Received::Bytes(&bytes), delivery)) };
+    match packet::decode(mode, &bytes, &options) {
+        Decoded::Packet { packet: Packet::Line(line), .. } => Ok(take(Received::Bytes(line), delivery)),
+        Decoded::Packet { packet, .. } => Ok(take(Received::Packet(&packet), delivery)),
+        // It was a packet with the lock held.
+        Decoded::More(_) | Decoded::Invalid => Err(Error::MessageSize),
     }
 }

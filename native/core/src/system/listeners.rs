@@ -1,6 +1,13 @@
 //! What may be asked of listeners.
 
 use super::*;
+use crate::listener::{Acceptor, Listener, ListenerConfig, ListenerInfo, Mode};
+use crate::mailbox::Mail;
+use crate::reactor::LISTENERS;
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::io::Errno;
 
 impl<H: Host> System<H> {
     /// Accepts connections on a listening socket from here on. `starter` is told of those that want a
@@ -13,24 +20,26 @@ impl<H: Host> System<H> {
     ) -> Result<ListenerId, Error> {
         rustix::net::listen(&fd, config.backlog)?;
         rustix::io::ioctl_fionbio(&fd, true)?;
-        let number = self.next_listener.fetch_add(1, Ordering::Relaxed);
+        let number = self.engine.next_listener.fetch_add(1, Ordering::Relaxed);
         let id = ListenerId(u32::try_from(number).map_err(|_| Error::Os(Errno::NFILE))?);
-        let shard = number % self.shards.len();
+        let shard = number % self.engine.shards.len();
         let raw = fd.as_fd().as_raw_fd();
-        let listener = Arc::new(Listener::new(id, shard, fd, config));
+        let listener = Arc::new(Listener::new(id, shard, fd, config, &self.engine.shared.xmpp()));
         *listener.starter.write() = starter;
-        self.listeners.write().insert(id.0, Arc::clone(&listener));
-        let token = Token(Reactor::<H>::LISTENERS + id.0 as usize);
-        let registered = self.shards[shard].registry.register(&mut SourceFd(&raw), token, Interest::READABLE);
+        self.engine.listeners.write().insert(id.0, Arc::clone(&listener));
+        // Settings that changed meanwhile.
+        listener.configure(&self.engine.shared.xmpp());
+        let token = Token(LISTENERS + id.0 as usize);
+        let registered = self.engine.shards[shard].registry.register(&mut SourceFd(&raw), token, Interest::READABLE);
         if registered.is_err() {
-            self.listeners.write().remove(&id.0);
+            self.engine.listeners.write().remove(&id.0);
             return Err(Error::Os(Errno::NOSPC));
         }
         Ok(id)
     }
 
-    pub(crate) fn listener(&self, id: ListenerId) -> Option<Arc<Listener<H>>> {
-        self.listeners.read().get(&id.0).cloned()
+    fn listener(&self, id: ListenerId) -> Option<Arc<Listener<H>>> {
+        self.engine.listeners.read().get(&id.0).cloned()
     }
 
     /// Stops accepting. Connections that were accepted live on, but for those that nobody has taken.
@@ -39,7 +48,7 @@ impl<H: Host> System<H> {
         let fd = listener.fd.lock().take().ok_or(Error::Closed)?;
         // The descriptor may be shared with the one who opened it: closing ours would not end the interest.
         let _gone_with_the_descriptor =
-            self.shards[listener.shard].registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+            self.engine.shards[listener.shard].registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
         drop(fd);
         let (ready, waiters) = {
             let mut queue = listener.queue.lock();
@@ -53,17 +62,10 @@ impl<H: Host> System<H> {
             let _ = self.abort(conn, sink);
         }
         if listener.is_short.swap(false, Ordering::Relaxed) {
-            self.notices.no_longer_paused();
+            self.engine.shared.notices.no_longer_paused();
         }
-        self.forget_if_done(&listener);
+        self.engine.forget_if_done(&listener);
         Ok(())
-    }
-
-    /// A closed listener without connections is no more.
-    pub(super) fn forget_if_done(&self, listener: &Arc<Listener<H>>) {
-        if listener.connections.load(Ordering::Relaxed) == 0 && listener.fd.lock().is_none() {
-            self.listeners.write().remove(&listener.id.0);
-        }
     }
 
     /// Figures of a listener that is open or has open connections.
@@ -93,6 +95,7 @@ impl<H: Host> System<H> {
         loop {
             let conn = {
                 let mut queue = listener.queue.lock();
+                queue.woken_at = None;
                 let Some(conn) = queue.ready.pop_front() else {
                     if listener.fd.lock().is_none() {
                         return Err(Error::Closed);
@@ -103,40 +106,23 @@ impl<H: Host> System<H> {
                 conn
             };
             if listener.is_paused.load(Ordering::Relaxed) {
-                self.shards[listener.shard].post(Mail::Accept(listener.id));
+                self.engine.shards[listener.shard].mailbox.post(Mail::Accept(listener.id));
             }
             let taken =
-                self.with(conn, sink, |connection, cx| (connection.accepted_by(cx, process), Fate::Look));
+                self.engine.with(conn, sink, |connection: &mut Connection<H>, cx| {
+                    (connection.accepted_by(cx, process), Fate::Look)
+                });
             match taken {
                 Ok(true) => return Ok(Some(conn)),
                 Ok(false) => {
                     // Whoever asks has ended: the connection is for another.
                     listener.queue.lock().ready.push_front(conn);
-                    self.wake_acceptor(&listener, sink);
+                    self.engine.wake_acceptor(&listener, sink);
                     return Err(Error::Closed);
                 }
                 // It closed meanwhile.
                 Err(_) => {}
             }
-        }
-    }
-
-    /// Tells one who waits for a connection that there is one. Who died while it waited can't take it.
-    pub(crate) fn wake_acceptor(&self, listener: &Listener<H>, sink: &mut dyn Sink<H>) {
-        let acceptor = {
-            let mut queue = listener.queue.lock();
-            if queue.ready.is_empty() {
-                return;
-            }
-            loop {
-                match queue.waiters.pop_front() {
-                    Some(acceptor) if !self.host.is_alive(acceptor.process) => {}
-                    other => break other,
-                }
-            }
-        };
-        if let Some(acceptor) = acceptor {
-            sink.emit(Event::Wake(acceptor.waiter));
         }
     }
 
@@ -150,7 +136,7 @@ impl<H: Host> System<H> {
         };
         if is_owed {
             // It had been woken, and leaves the connection to the next one.
-            self.shards[listener.shard].post(Mail::Accept(listener.id));
+            self.engine.shards[listener.shard].mailbox.post(Mail::Accept(listener.id));
         }
     }
 }

@@ -1,44 +1,84 @@
 //! What may be asked of XMPP sessions.
 
 use super::*;
-use crate::xmpp::{Facts, Outgoing, Rate, XmppId};
-use megaphone_proto::bosh::Condition;
+use crate::session::Queued;
+use crate::settings::Facts;
+use megaphone_proto::bosh::Encoded;
+use megaphone_proto::stream::{Outgoing, Rate, encode};
 
 impl<H: Host> System<H> {
-    /// Replaces the settings of all sessions. Those of a BOSH session's host are of its beginning.
+    /// Replaces the settings of sessions that begin from here on.
     pub fn set_xmpp_config(&self, config: XmppConfig) {
-        let hosts = config.bosh_hosts.iter().map(|(host, config)| (host.clone(), Arc::new(*config)));
-        *self.bosh_hosts.write() = hosts.collect();
-        *self.xmpp_config.write() = Arc::new(config);
+        for listener in self.engine.listeners.read().values() {
+            listener.configure(&config);
+        }
+        self.engine.shared.set_xmpp(config);
     }
 
-    pub(crate) fn xmpp_config(&self) -> Arc<XmppConfig> {
-        Arc::clone(&self.xmpp_config.read())
+    fn connection<R>(
+        &self,
+        conn: Conn,
+        sink: &mut dyn Sink<H>,
+        step: impl FnOnce(&mut Connection<H>, &mut crate::cx::Cx<'_, H>) -> (R, Fate),
+    ) -> Result<R, Error> {
+        self.engine.with(conn, sink, step)
+    }
+
+    fn session<R>(
+        &self,
+        id: Conn,
+        sink: &mut dyn Sink<H>,
+        step: impl FnOnce(&mut BoshSession<H>, &mut crate::cx::Cx<'_, H>) -> (R, Fate),
+    ) -> Result<R, Error> {
+        self.engine.with(id, sink, step)
     }
 
     /// Where a session comes from.
     pub fn xmpp_facts(&self, id: XmppId) -> Result<Facts, Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
-                self.peek(conn, |connection| connection.xmpp_facts())?
+                self.engine.peek(conn, |connection: &mut Connection<H>| connection.xmpp_facts())?
             }
-            XmppId::Bosh(id) => self.peek_session(id, |session| session.origin()),
+            XmppId::Bosh(id) => self.engine.peek(id, |session: &mut BoshSession<H>| session.facts()),
         }
     }
 
-    /// `process` has the session from here on, and gets its events. The session closes when it has ended already.
+    /// One BOSH session, as it is now.
+    pub fn session_info(&self, id: Conn) -> Result<SessionInfo<H::Process>, Error> {
+        self.engine.peek(id, |session: &mut BoshSession<H>| session.info())
+    }
+
+    /// `process` has the session from here on, and is told of what there is. The session closes when it has ended already.
     pub fn xmpp_started(&self, id: XmppId, process: H::Process, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         let started = match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
-                self.with(conn, sink, |connection, cx| connection.xmpp_started(cx, process))?
+                self.connection(conn, sink, |connection, cx| connection.xmpp_started(cx, process))?
             }
-            XmppId::Bosh(id) => self.with_session(id, sink, |session, cx| session.started(cx, process))?,
+            XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.started(cx, process))?,
         };
         if started { Ok(()) } else { Err(Error::Closed) }
     }
 
+    /// What has come for the owner, a measure at a time, read through `buffer` on the caller's thread. By asking, the
+    /// owner says that it has dealt with all that it was given before. [`Error::Closed`]: the session is gone.
+    pub fn xmpp_recv(
+        &self,
+        id: XmppId,
+        process: H::Process,
+        effort: Effort,
+        buffer: &mut [u8],
+        sink: &mut dyn Sink<H>,
+    ) -> Result<Pulled, Error> {
+        match id {
+            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
+                self.connection(conn, sink, |connection, cx| connection.xmpp_recv(cx, process, effort, buffer))?
+            }
+            XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.recv(cx, process, effort))?,
+        }
+    }
+
     /// Queues what the owner sends until [`xmpp_flush`](Self::xmpp_flush), or registers its waiter: then nothing was
-    /// taken. Much is written without being asked for.
+    /// taken. Much is written without being asked for. Encoded before anything is locked.
     pub fn xmpp_send(
         &self,
         id: XmppId,
@@ -48,32 +88,29 @@ impl<H: Host> System<H> {
         waiter: impl FnOnce() -> H::Waiter,
     ) -> Result<WriteOutcome, Error> {
         match id {
-            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self.with(conn, sink, |connection, _| {
-                let out = connection.xmpp_send(process, outgoing, waiter);
-                let fate = if out.is_err() { Fate::Look } else { Fate::Keep };
-                (out, fate)
-            })?,
+            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
+                let framing =
+                    self.engine.peek(conn, |connection: &mut Connection<H>| connection.xmpp_framing())??;
+                let mut out = Vec::new();
+                let sent = encode(framing, outgoing, &mut out);
+                self.connection(conn, sink, |connection, _| {
+                    connection.xmpp_send(process, (out, sent), waiter)
+                })?
+            }
             XmppId::Bosh(id) => {
-                self.with_session(id, sink, |session, cx| session.send(cx, process, outgoing, waiter))?
+                let queued = queued(outgoing);
+                self.session(id, sink, |session, cx| session.send(cx, process, queued, waiter))?
             }
         }
     }
 
-    /// The owner has taken `taken` more events out of its mailbox, and wants written what it has sent.
-    pub fn xmpp_flush(
-        &self,
-        id: XmppId,
-        process: H::Process,
-        taken: u32,
-        sink: &mut dyn Sink<H>,
-    ) -> Result<(), Error> {
+    /// The owner wants written what it has sent.
+    pub fn xmpp_flush(&self, id: XmppId, process: H::Process, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
-                self.with(conn, sink, |connection, _| connection.xmpp_flush(process, taken))?
+                self.connection(conn, sink, |connection, _| connection.xmpp_flush(process))?
             }
-            XmppId::Bosh(id) => {
-                self.with_session(id, sink, |session, cx| session.flush(cx, process, taken))?
-            }
+            XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.flush(cx, process))?,
         }
     }
 
@@ -86,7 +123,9 @@ impl<H: Host> System<H> {
     ) -> Result<(), Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self.cancel_wait(conn, process, sink),
-            XmppId::Bosh(id) => self.peek_session(id, |session| session.cancel_wait(process)),
+            XmppId::Bosh(id) => {
+                self.engine.peek(id, |session: &mut BoshSession<H>| session.cancel_wait(process))
+            }
         }
     }
 
@@ -94,11 +133,11 @@ impl<H: Host> System<H> {
     pub fn xmpp_reset(&self, id: XmppId, process: H::Process) -> Result<(), Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
-                self.peek(conn, |connection| connection.xmpp_reset(process))?
+                self.engine.peek(conn, |connection: &mut Connection<H>| connection.xmpp_reset(process))?
             }
             // The next stream begins when the client says so.
             XmppId::Bosh(id) => {
-                let owner = self.peek_session(id, |session| session.owner())?;
+                let owner = self.engine.peek(id, |session: &mut BoshSession<H>| session.owner())?;
                 if owner == Some(process) { Ok(()) } else { Err(Error::Closed) }
             }
         }
@@ -113,25 +152,20 @@ impl<H: Host> System<H> {
         sink: &mut dyn Sink<H>,
     ) -> Result<(), Error> {
         match id {
-            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self
-                .with(conn, sink, |connection, cx| connection.xmpp_shaper(process, rate, cx.system.now()))?,
-            XmppId::Bosh(id) => {
-                self.with_session(id, sink, |session, cx| session.shape(cx, process, rate))?
-            }
+            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self.connection(conn, sink, |connection, cx| {
+                (connection.xmpp_shaper(cx, process, rate), Fate::Keep)
+            })?,
+            XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.shape(cx, process, rate))?,
         }
     }
 
     /// The owner's close: what it has sent goes out, then the session ends.
     pub fn xmpp_close(&self, id: XmppId, process: H::Process, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         match id {
-            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self.with(conn, sink, |connection, cx| {
-                if connection.owner() == Some(process) {
-                    (Ok(()), connection.close(cx))
-                } else {
-                    (Err(Error::Closed), Fate::Keep)
-                }
-            })?,
-            XmppId::Bosh(id) => self.with_session(id, sink, |session, cx| session.close(cx, process))?,
+            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
+                self.connection(conn, sink, |connection, cx| connection.xmpp_close(cx, process))?
+            }
+            XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.close(cx, process))?,
         }
     }
 
@@ -139,10 +173,21 @@ impl<H: Host> System<H> {
     pub fn xmpp_abort(&self, id: XmppId, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self.abort(conn, sink),
-            XmppId::Bosh(id) => {
-                let condition = Condition::UndefinedCondition;
-                self.with_session(id, sink, |session, cx| ((), session.abort(cx, condition)))
-            }
+            XmppId::Bosh(id) => self.session(id, sink, |session, cx| {
+                ((), session.abort_with(cx, Condition::UndefinedCondition))
+            }),
         }
+    }
+}
+
+fn queued(outgoing: Outgoing<'_>) -> Queued {
+    match outgoing {
+        Outgoing::Header(header) => {
+            let attr = |name: &[u8]| header.attr(name).unwrap_or_default().into();
+            Queued::Header { id: attr(b"id"), version: attr(b"version") }
+        }
+        Outgoing::Element(element) => Queued::Element(Encoded::new(element)),
+        Outgoing::End(_) => Queued::End,
+        Outgoing::Raw(_) => Queued::Nothing,
     }
 }

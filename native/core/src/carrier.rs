@@ -1,4 +1,4 @@
-//! Where a connection's bytes come from and go to. Engines see bytes, never this.
+//! What carries a connection's bytes. Roles see bytes, never this.
 //!
 //! Today that is a socket. A stream of a link (the external connection manager's) becomes a second variant.
 
@@ -19,14 +19,19 @@ pub enum Address {
     Local(Vec<u8>),
 }
 
-pub(crate) enum Source {
+pub(crate) enum Carrier {
     Socket(OwnedFd),
 }
 
-impl Source {
+impl Carrier {
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         let Self::Socket(fd) = self;
         fd.as_fd()
+    }
+
+    /// It has no urgent data, and may have ancillary data.
+    pub(crate) fn is_unix(&self) -> bool {
+        matches!(self.local(), Ok(Address::Local(_)))
     }
 
     /// `Errno::AGAIN` when nothing is there, 0 bytes at the end.

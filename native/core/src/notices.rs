@@ -1,11 +1,16 @@
 //! How often the log is told of what.
 
-use super::*;
+use crate::host::{Event, Host, Notice, Sink};
+use crate::id::ListenerId;
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Notices, each kind at most once a minute.
 #[derive(Default)]
 pub(crate) struct Notices {
-    last: Mutex<[Option<Instant>; 4]>,
+    last: Mutex<[Option<Instant>; 5]>,
     paused: AtomicUsize,
 }
 
@@ -22,7 +27,7 @@ impl Notices {
         is_due
     }
 
-    pub(super) fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed) > 0
     }
 
@@ -42,7 +47,7 @@ impl Notices {
         }
     }
 
-    pub(super) fn no_longer_paused(&self) {
+    pub(crate) fn no_longer_paused(&self) {
         self.paused.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -62,6 +67,17 @@ impl Notices {
     pub(crate) fn start_timeout<H: Host>(&self, sink: &mut dyn Sink<H>, listener: ListenerId) {
         if self.is_due(3) {
             sink.emit(Event::Notice(Notice::StartTimeout { listener }));
+        }
+    }
+
+    pub(crate) fn register_failed<H: Host>(
+        &self,
+        sink: &mut dyn Sink<H>,
+        listener: ListenerId,
+        error: Errno,
+    ) {
+        if self.is_due(4) {
+            sink.emit(Event::Notice(Notice::RegisterFailed { listener, error }));
         }
     }
 }

@@ -1,0 +1,188 @@
+//! Accepting: new sockets become connections, up to the bounds; and those who wait for one are told.
+
+use crate::carrier::Carrier;
+use crate::connection::Connection;
+use crate::cx::{Cx, Fate};
+use crate::engine::Engine;
+use crate::host::{Event, Host, Sink};
+use crate::id::Conn;
+use crate::listener::{Listener, Mode};
+use crate::mailbox::Mail;
+use crate::store::Pending;
+use megaphone_proto::time::Time;
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Connections accepted at a turn; then others have theirs.
+const ACCEPTS_A_TURN: usize = 16;
+
+/// What one turn of a listener came to.
+pub(crate) enum Accepted {
+    All,
+    More,
+    /// The queue of those that wait for an `accept`.
+    Full,
+    /// For want of descriptors, of memory, or (none) by the bound on connections.
+    NoRoom(Option<Errno>),
+    Failed(Errno),
+    /// The kernel could not watch it.
+    Unwatched(Errno),
+}
+
+impl<H: Host> Engine<H> {
+    pub(crate) fn accept_some(&self, listener: &Arc<Listener<H>>, sink: &mut dyn Sink<H>) -> Accepted {
+        for _ in 0..ACCEPTS_A_TURN {
+            let is_queue_full = listener.config.mode == Mode::Accept
+                && listener.queue.lock().ready.len() >= Listener::<H>::MAX_QUEUED;
+            if is_queue_full {
+                return Accepted::Full;
+            }
+            if let Err(error) = self.room(listener) {
+                return Accepted::NoRoom(error);
+            }
+            let accepted = match &*listener.fd.lock() {
+                Some(fd) => rustix::net::accept_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC),
+                None => return Accepted::All,
+            };
+            match accepted {
+                Ok(fd) => {
+                    if let Err(error) = self.adopt(fd, listener, sink) {
+                        return Accepted::Unwatched(error);
+                    }
+                }
+                Err(Errno::AGAIN) => return Accepted::All,
+                // What is wrong with a connection that is gone before it was accepted: see accept(2).
+                Err(
+                    Errno::INTR
+                    | Errno::CONNABORTED
+                    | Errno::NETDOWN
+                    | Errno::PROTO
+                    | Errno::NOPROTOOPT
+                    | Errno::HOSTDOWN
+                    | Errno::NONET
+                    | Errno::HOSTUNREACH
+                    | Errno::NETUNREACH
+                    | Errno::OPNOTSUPP,
+                ) => {}
+                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    return Accepted::NoRoom(Some(error));
+                }
+                Err(error) => return Accepted::Failed(error),
+            }
+        }
+        Accepted::More
+    }
+
+    /// Is there room for one more connection? The kernel gives the lowest descriptor that is free, so that the number of
+    /// the last one tells how many the whole process has.
+    fn room(&self, listener: &Listener<H>) -> Result<(), Option<Errno>> {
+        if self.connections.load(Ordering::Relaxed) >= self.max_connections.load(Ordering::Relaxed) {
+            return Err(None);
+        }
+        if self.is_short_of_descriptors.load(Ordering::Relaxed) {
+            let guard = listener.fd.lock();
+            let next = guard.as_ref().map_or(Ok(0), |fd| {
+                rustix::io::fcntl_dupfd_cloexec(fd, 0).map(|copy| copy.as_raw_fd())
+            });
+            if next.map_err(Some)? >= self.max_descriptor() {
+                return Err(Some(Errno::MFILE));
+            }
+            self.is_short_of_descriptors.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn max_descriptor(&self) -> i32 {
+        i32::try_from(self.max_descriptor.load(Ordering::Relaxed)).unwrap_or(i32::MAX)
+    }
+
+    /// Takes in an accepted socket.
+    fn adopt(&self, fd: OwnedFd, listener: &Arc<Listener<H>>, sink: &mut dyn Sink<H>) -> Result<(), Errno> {
+        let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        let shard = &self.shards[index];
+        let raw = fd.as_raw_fd();
+        if raw >= self.max_descriptor() {
+            self.is_short_of_descriptors.store(true, Ordering::Relaxed);
+        }
+        let mut effects = Vec::new();
+        let inserted = shard.connections.insert(|conn| {
+            let cx = Cx { shared: &self.shared, conn, sink: &mut *sink, effects: &mut effects };
+            Some(Connection::new(Carrier::Socket(fd), Arc::clone(listener), &cx))
+        });
+        // When all slots are taken the socket closes here; `max_connections` is far below.
+        let Some((conn, guard)) = inserted else { return Ok(()) };
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        listener.connections.fetch_add(1, Ordering::Relaxed);
+        listener.accepted.fetch_add(1, Ordering::Relaxed);
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        let registered = shard.registry.register(&mut SourceFd(&raw), Token(conn.slot() as usize), interest);
+        let is_watched = registered.is_ok();
+        let mut cx = Cx { shared: &self.shared, conn, sink: &mut *sink, effects: &mut effects };
+        let begun = self.step_locked(shard, guard, &mut cx, |connection: &mut Connection<H>, cx| {
+            ((), if is_watched { connection.begin(cx) } else { Fate::Gone })
+        });
+        if let Ok(((), Fate::Look)) = begun {
+            shard.connections.notify(conn.slot(), Pending::LOOK);
+        }
+        self.carry_out(effects, sink);
+        registered.map_err(|error| error.raw_os_error().map_or(Errno::NOMEM, Errno::from_raw_os_error))?;
+        self.queue_or_abort(conn, listener, sink);
+        Ok(())
+    }
+
+    fn queue_or_abort(&self, conn: Conn, listener: &Arc<Listener<H>>, sink: &mut dyn Sink<H>) {
+        let mut queue = listener.queue.lock();
+        // A listener loses its descriptor first, and then what is queued and what it has: ours would be forgotten.
+        if listener.fd.lock().is_none() {
+            drop(queue);
+            // One that closed meanwhile is no loss.
+            let _ = self.abort(conn, sink);
+            return;
+        }
+        if listener.config.mode == Mode::Accept {
+            queue.ready.push_back(conn);
+            drop(queue);
+            self.wake_acceptor(listener, sink);
+        }
+    }
+
+    /// Closes a connection at once, whoever has it.
+    pub(crate) fn abort(&self, conn: Conn, sink: &mut dyn Sink<H>) -> Result<(), crate::error::Error> {
+        self.with(conn, sink, |connection: &mut Connection<H>, cx| ((), connection.abort_now(cx)))
+    }
+
+    /// Tells one who waits for a connection that there is one. Who died while it waited can't take it.
+    pub(crate) fn wake_acceptor(&self, listener: &Listener<H>, sink: &mut dyn Sink<H>) {
+        let acceptor = {
+            let mut queue = listener.queue.lock();
+            if queue.ready.is_empty() {
+                queue.woken_at = None;
+                return;
+            }
+            let acceptor = loop {
+                match queue.waiters.pop_front() {
+                    Some(acceptor) if !self.shared.host.is_alive(acceptor.process) => {}
+                    other => break other,
+                }
+            };
+            queue.woken_at = acceptor.as_ref().map(|_| self.now());
+            acceptor
+        };
+        if let Some(acceptor) = acceptor {
+            sink.emit(Event::Wake(acceptor.waiter));
+            // It may die before it asks: the reactor looks again.
+            self.shards[listener.shard].mailbox.post(Mail::Accept(listener.id));
+        }
+    }
+
+    /// Whether one who was woken for a connection of this listener has yet to ask for it.
+    pub(crate) fn awaits_acceptor(&self, listener: &Listener<H>) -> Option<Time> {
+        listener.queue.lock().woken_at
+    }
+}

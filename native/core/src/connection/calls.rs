@@ -1,0 +1,470 @@
+//! What callers of the socket interface ask of a connection.
+
+use super::Connection;
+use crate::attached::{Attached, SendfileOutcome, WriteOutcome};
+use crate::cx::{Cx, Fate};
+use crate::entry::Entry;
+use crate::error::Error;
+use crate::host::{Event, Host, Owned};
+use crate::options::{Active, MAX_PACKET, Opt};
+use crate::role::http;
+use crate::role::raw::{self, Raw, Taken};
+use crate::role::{Next, Role};
+use bytes::{Bytes, BytesMut};
+use megaphone_proto::packet::Mode;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::Shutdown;
+use std::time::Duration;
+
+/// What a read has come to while the connection was locked.
+pub(crate) enum Read {
+    Data(Taken),
+    Wait { park_after: Option<Duration> },
+}
+
+/// The same for one who does not wait.
+pub(crate) enum Polled {
+    Data(Taken),
+    Soon,
+    Nothing,
+}
+
+impl<H: Host> Connection<H> {
+    // --- having it
+
+    /// The first one who does something with a started connection has it; the starter's word may be slower.
+    fn claim(&mut self, cx: &mut Cx<'_, H>, process: H::Process) {
+        if self.is_starting() && !matches!(self.role, Role::Stream(_)) {
+            // A process that does something is alive; were it not, its operation would find nobody attached.
+            self.attach(cx, process);
+        }
+    }
+
+    /// `process` has the connection from here on. False when it has ended already.
+    fn attach(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> bool {
+        let options = self.transport.listener.config.options;
+        let Some(attached) = Attached::new(cx, process, options) else { return false };
+        match &mut self.role {
+            Role::Http(http) => http.attach(&mut self.transport, attached),
+            _ => {
+                self.transport.deadline = None;
+                self.role = Role::Raw(Raw::Owned(attached));
+            }
+        }
+        true
+    }
+
+    /// Somebody was started to have the connection.
+    pub(crate) fn handler_started(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
+        if !self.is_starting() || matches!(self.role, Role::Stream(_)) {
+            return Fate::Keep;
+        }
+        if !self.attach(cx, process) {
+            return self.begin_close(cx, false);
+        }
+        // A listener's options may make it active: then what came before is its to have.
+        if self.options().active == Active::Off { Fate::Keep } else { Fate::Look }
+    }
+
+    /// Hands a queued connection to `process`.
+    pub(crate) fn accepted_by(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> bool {
+        matches!(self.role, Role::Raw(Raw::Queued)) && self.attach(cx, process)
+    }
+
+    /// The owner died.
+    pub(crate) fn owner_down(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
+        if self.owner() == Some(process) { self.close_with_input(cx) } else { Fate::Keep }
+    }
+
+    /// The owner is done: what is queued is sent, then the connection closes.
+    pub(crate) fn close(&mut self, cx: &mut Cx<'_, H>) -> (Result<(), Error>, Fate) {
+        if self.owner().is_none() && !self.is_starting() {
+            // Given up before, or not accepted yet: it isn't the caller's.
+            return (Err(Error::Closed), Fate::Keep);
+        }
+        (Ok(()), self.close_with_input(cx))
+    }
+
+    pub(super) fn close_with_input(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        let is_unread = self.is_unread();
+        self.begin_close(cx, is_unread)
+    }
+
+    /// Hands the connection from one owner to another.
+    pub(crate) fn give(&mut self, cx: &mut Cx<'_, H>, from: H::Process, to: H::Process) -> Result<(), Error> {
+        let attached = self.attached_mut().ok_or(Error::Closed)?;
+        if attached.owner != from {
+            return Err(Error::NotOwner);
+        }
+        if from == to {
+            return Ok(());
+        }
+        if !cx.sink.watch(to, Owned::Connection(cx.conn)) {
+            return Err(Error::Invalid);
+        }
+        attached.owner = to;
+        cx.sink.unwatch(from, Owned::Connection(cx.conn));
+        Ok(())
+    }
+
+    /// `waiter` is woken when the connection is no longer its owner's.
+    pub(crate) fn monitor(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        process: H::Process,
+        key: u64,
+        waiter: H::Waiter,
+    ) -> Result<(), Error> {
+        self.claim(cx, process);
+        self.attached_mut().ok_or(Error::Closed)?.monitors.push((key, waiter));
+        Ok(())
+    }
+
+    /// Takes that back. False when there was none.
+    pub(crate) fn demonitor(&mut self, key: u64) -> bool {
+        let Some(attached) = self.attached_mut() else { return false };
+        let before = attached.monitors.len();
+        attached.monitors.retain(|(other, _)| *other != key);
+        attached.monitors.len() < before
+    }
+
+    // --- reading
+
+    /// Takes `wants` bytes (0: whatever is there, or a packet), or has `process` wait; without a waiter it only looks.
+    pub(crate) fn read(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        process: H::Process,
+        wants: usize,
+        waiter: Option<impl FnOnce() -> H::Waiter>,
+    ) -> (Result<Read, Error>, Fate) {
+        self.claim(cx, process);
+        if let Err(error) = self.may_read(cx, wants) {
+            return (Err(error), Fate::Keep);
+        }
+        match &mut self.role {
+            Role::Http(http) => match http.read(&mut self.transport, cx, wants) {
+                http::Step::Data(taken) => (Ok(Read::Data(taken)), self.look_if_room()),
+                http::Step::Wait { at_boundary } => {
+                    let read = self.wait(process, wants, at_boundary, waiter);
+                    (Ok(read), self.look_if_room())
+                }
+                http::Step::Failed(error, next) => (Err(error), self.fail_with(cx, next)),
+            },
+            Role::Raw(raw) => match raw.read(&mut self.transport, wants) {
+                raw::Step::Data(taken) => (Ok(Read::Data(taken)), self.look_if_room()),
+                raw::Step::Wait => {
+                    let read = self.wait(process, wants, false, waiter);
+                    (Ok(read), self.look_if_room())
+                }
+                raw::Step::Failed(error) => (Err(error), Fate::Keep),
+                raw::Step::Ended(error) => (Err(error), self.close_with_input(cx)),
+            },
+            Role::Stream(_) | Role::Closing(_) => (Err(Error::Closed), Fate::Keep),
+        }
+    }
+
+    fn fail_with(&mut self, cx: &mut Cx<'_, H>, next: Next<H>) -> Fate {
+        match next {
+            Next::Close { lingers: false } => self.close_with_input(cx),
+            next => self.apply(cx, next),
+        }
+    }
+
+    fn wait(
+        &mut self,
+        process: H::Process,
+        wants: usize,
+        at_boundary: bool,
+        waiter: Option<impl FnOnce() -> H::Waiter>,
+    ) -> Read {
+        if let (Some(attached), Some(waiter)) = (self.attached_mut(), waiter) {
+            attached.wait(process, waiter(), wants, at_boundary);
+        }
+        Read::Wait { park_after: at_boundary.then_some(self.transport.listener.config.handler_linger) }
+    }
+
+    /// As `read`, but nobody waits: where the last wait was a short one, this looks into the carrier.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        process: H::Process,
+        wants: usize,
+        buffer: &mut [u8],
+    ) -> (Result<Polled, Error>, Fate) {
+        self.claim(cx, process);
+        let is_prompt = self.attached().is_some_and(|attached| attached.is_prompt);
+        if is_prompt && self.wants_input() {
+            self.transport.receive(buffer);
+        }
+        let (read, fate) = self.read(cx, process, wants, None::<fn() -> H::Waiter>);
+        let polled = read.map(|read| match read {
+            Read::Data(taken) => Polled::Data(taken),
+            Read::Wait { .. } if is_prompt => Polled::Soon,
+            Read::Wait { .. } => Polled::Nothing,
+        });
+        (polled, fate)
+    }
+
+    fn may_read(&mut self, cx: &Cx<'_, H>, wants: usize) -> Result<(), Error> {
+        if matches!(&self.role, Role::Stream(stream) if stream.owner().is_some()) {
+            return Err(Error::Invalid);
+        }
+        let attached = self.attached_mut().ok_or(Error::Closed)?;
+        if attached.options.active != Active::Off {
+            return Err(Error::Invalid);
+        }
+        if wants > MAX_PACKET {
+            return Err(Error::TooLarge);
+        }
+        if attached.has_live_reader(cx) { Err(Error::Already) } else { Ok(()) }
+    }
+
+    fn wants_input(&self) -> bool {
+        match &self.role {
+            Role::Http(http) => http.wants_input(&self.transport),
+            Role::Raw(raw) => raw.wants_input(&self.transport),
+            Role::Stream(_) | Role::Closing(_) => false,
+        }
+    }
+
+    fn look_if_room(&self) -> Fate {
+        if self.transport.flags.readable && self.wants_input() { Fate::Look } else { Fate::Keep }
+    }
+
+    /// `process` no longer waits, for data or for room.
+    pub(crate) fn cancel_wait(&mut self, process: H::Process) {
+        match &mut self.role {
+            Role::Stream(stream) => stream.cancel_wait(process),
+            _ => self.attached_mut().into_iter().for_each(|attached| attached.cancel_wait(process)),
+        }
+    }
+
+    /// A handler at a request boundary waited in vain: the connection goes on without it. False when there
+    /// is something for it after all.
+    pub(crate) fn park(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> (Result<bool, Error>, Fate) {
+        let Role::Http(http) = &mut self.role else { return (Err(Error::Closed), Fate::Keep) };
+        if http.attached().is_none() {
+            return (Err(Error::Closed), Fate::Keep);
+        }
+        match http.park(&mut self.transport, cx, process) {
+            Some(next) => (Ok(true), self.apply(cx, next)),
+            None => (Ok(false), Fate::Keep),
+        }
+    }
+
+    /// Puts bytes back before those that were not read. `front` has room for these.
+    pub(crate) fn unread(&mut self, mut front: BytesMut) -> Result<(), Error> {
+        if !matches!(self.role, Role::Raw(Raw::Owned(_))) {
+            return Err(Error::Closed);
+        }
+        front.extend_from_slice(&self.transport.inbound);
+        self.transport.inbound = front;
+        Ok(())
+    }
+
+    // --- writing
+
+    fn may_write(&self) -> Result<(), Error> {
+        let attached = self.attached().ok_or(Error::Closed)?;
+        if self.transport.flags.write_shut { Err(self.transport.end(&attached.options)) } else { Ok(()) }
+    }
+
+    /// Sends or queues all of `bytes`, or none of them when too much is queued. `copy` has them where they are many.
+    pub(crate) fn write(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        process: H::Process,
+        (bytes, copy): (&[u8], Option<Bytes>),
+        waiter: impl FnOnce() -> H::Waiter,
+    ) -> (Result<WriteOutcome, Error>, Fate) {
+        self.claim(cx, process);
+        if let Err(error) = self.may_write() {
+            return (Err(error), Fate::Look);
+        }
+        if self.transport.outbound.len() >= self.options().high_watermark.max(1) {
+            self.add_writer(process, waiter());
+            return (Ok(WriteOutcome::Wait), Fate::Keep);
+        }
+        let written = match copy {
+            Some(copy) => {
+                self.transport.queue_chunk(copy);
+                self.transport.flush().map(|_| ())
+            }
+            None => self.transport.write(bytes),
+        };
+        match written {
+            Ok(()) => (Ok(WriteOutcome::Done), self.transport.look_if_unsent()),
+            // Whoever reads has to learn of the end.
+            Err(_) => (Err(self.transport.end(self.options())), Fate::Look),
+        }
+    }
+
+    fn add_writer(&mut self, process: H::Process, waiter: H::Waiter) {
+        if let Some(attached) = self.attached_mut() {
+            attached.writers.add(process, waiter);
+        }
+    }
+
+    /// A descriptor of its own for `sendfile`, so that a slow disk holds up nobody else.
+    pub(crate) fn begin_sendfile(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        process: H::Process,
+        waiter: impl FnOnce() -> H::Waiter,
+    ) -> Result<SendfileOutcome, Error> {
+        self.claim(cx, process);
+        self.may_write()?;
+        if !self.transport.outbound.is_empty() {
+            self.add_writer(process, waiter());
+            return Ok(SendfileOutcome::Wait);
+        }
+        let fd = self.transport.carrier.fd().try_clone_to_owned().map_err(|_| Error::Os(Errno::MFILE))?;
+        Ok(SendfileOutcome::Go(fd))
+    }
+
+    /// Some of a file was sent, or none because the socket is full: then the waiter is registered, unless
+    /// there is room again.
+    pub(crate) fn end_sendfile(
+        &mut self,
+        process: H::Process,
+        sent: Result<usize, Errno>,
+        waiter: impl FnOnce() -> H::Waiter,
+    ) -> Result<Option<usize>, Error> {
+        match sent {
+            Ok(n) => {
+                self.transport.traffic.sent += n as u64;
+                self.transport.traffic.count_write(n);
+                Ok(Some(n))
+            }
+            Err(Errno::AGAIN) => {
+                self.add_writer(process, waiter());
+                Ok(None)
+            }
+            Err(errno @ (Errno::PIPE | Errno::CONNRESET | Errno::TIMEDOUT | Errno::NOTCONN)) => {
+                self.transport.fail(errno);
+                Err(self.transport.end(self.options()))
+            }
+            // The file's fault: the connection is as good as before.
+            Err(errno) => Err(Error::Os(errno)),
+        }
+    }
+
+    /// Whether the socket takes bytes now. An edge that came while nobody waited has passed unseen.
+    pub(crate) fn is_writable(&self) -> bool {
+        let fd = self.transport.carrier.fd();
+        let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|n| n > 0)
+    }
+
+    /// Closes one side or both. Queued output leaves first.
+    pub(crate) fn shutdown(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        process: H::Process,
+        how: Shutdown,
+    ) -> Result<(), Error> {
+        self.claim(cx, process);
+        self.attached().ok_or(Error::Closed)?;
+        self.transport.shutdown(how).map_err(Error::Os)
+    }
+
+    // --- options
+
+    /// Sets one option. A packet mode or an active mode ends request mode for good.
+    pub(crate) fn set(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        process: H::Process,
+        option: Opt,
+    ) -> Result<Fate, Error> {
+        self.claim(cx, process);
+        let is_framing = matches!(option, Opt::Active(_) | Opt::ActiveAdd(_) | Opt::Packets(_));
+        if matches!(&self.role, Role::Stream(stream) if stream.owner().is_some()) {
+            return if is_framing { Err(Error::Invalid) } else { self.set_socket(option).map(|()| Fate::Keep) };
+        }
+        let attached = self.attached_mut().ok_or(Error::Closed)?;
+        match option {
+            Opt::Active(active) => return Ok(self.set_active(cx, active)),
+            Opt::ActiveAdd(n) => return self.add_active(cx, n),
+            Opt::Packets(packets) => {
+                attached.options.packets = packets;
+                attached.in_headers = false;
+                if packets.mode != Mode::Raw {
+                    self.become_raw();
+                }
+            }
+            other if attached.options.set(other) => {}
+            other => self.set_socket(other)?,
+        }
+        Ok(self.look_if_room())
+    }
+
+    fn set_socket(&mut self, option: Opt) -> Result<(), Error> {
+        self.transport.carrier.set(option)?;
+        if let Opt::Linger(linger) = option {
+            self.transport.flags.lingers_on_close = linger.is_some();
+        }
+        Ok(())
+    }
+
+    fn become_raw(&mut self) {
+        if let Role::Http(http) = &mut self.role
+            && let Some(attached) = http.take_attached()
+        {
+            self.role = Role::Raw(Raw::Owned(attached));
+        }
+    }
+
+    fn set_active(&mut self, cx: &mut Cx<'_, H>, active: Active) -> Fate {
+        let Some(attached) = self.attached_mut() else { return Fate::Keep };
+        attached.options.active = active;
+        if active == Active::Off {
+            return Fate::Keep;
+        }
+        self.become_raw();
+        let Role::Raw(raw) = &mut self.role else { return Fate::Keep };
+        match raw.settle(&mut self.transport, cx) {
+            Next::Keep => self.look_if_room(),
+            next => self.apply(cx, next),
+        }
+    }
+
+    fn add_active(&mut self, cx: &mut Cx<'_, H>, n: i16) -> Result<Fate, Error> {
+        let attached = self.attached_mut().ok_or(Error::Closed)?;
+        let now = match attached.options.active {
+            Active::Count(count) => i32::from(count),
+            // `inet` counts from nothing when there was no count.
+            Active::Off | Active::On | Active::Once => 0,
+        };
+        let sum = now + i32::from(n);
+        if sum > i32::from(i16::MAX) || sum < i32::from(i16::MIN) {
+            return Err(Error::Invalid);
+        }
+        if sum > 0 {
+            return Ok(self.set_active(cx, Active::Count(sum as i16)));
+        }
+        attached.options.active = Active::Off;
+        cx.sink.emit(Event::Passive { to: attached.owner, conn: cx.conn });
+        Ok(Fate::Keep)
+    }
+
+    /// The value of the option that `like` is one of.
+    pub(crate) fn get(&self, like: Opt) -> Result<Opt, Error> {
+        match self.options().get(like) {
+            Some(found) => Ok(found),
+            None => Ok(self.transport.carrier.get(like)?),
+        }
+    }
+
+    /// How long a send may wait, and whether the connection closes when it waited in vain.
+    pub(crate) fn send_timeout(&self) -> (Option<Duration>, bool) {
+        (self.options().send_timeout, self.options().send_timeout_close)
+    }
+
+    /// Closes at once, whoever has it.
+    pub(crate) fn abort_now(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        self.abort(cx)
+    }
+}

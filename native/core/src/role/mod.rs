@@ -1,0 +1,71 @@
+//! What a connection's bytes are. Each role has its own phases, deadlines and wish for input; none sees a descriptor.
+
+pub(crate) mod closing;
+pub(crate) mod http;
+pub(crate) mod raw;
+pub(crate) mod stream;
+
+use crate::cx::{Cx, Fate};
+use crate::host::{Event, Host};
+use crate::settings::XmppId;
+use crate::transport::Transport;
+use closing::Closing;
+use http::Http;
+use raw::Raw;
+use stream::StreamRole;
+
+pub(crate) enum Role<H: Host> {
+    /// Requests.
+    Http(Http<H>),
+    /// An XMPP stream.
+    Stream(Box<StreamRole<H>>),
+    /// The owner's business.
+    Raw(Raw<H>),
+    /// Nobody's: what is queued leaves, then it ends.
+    Closing(Closing),
+}
+
+/// What a role's step comes to.
+#[must_use]
+pub(crate) enum Next<H: Host> {
+    Keep,
+    /// The reactor should look at the connection (again).
+    Look,
+    Gone,
+    /// Our side closes. `lingers`: closing with unread input would reset the connection and destroy what was sent last.
+    Close {
+        lingers: bool,
+    },
+    /// The bytes that follow are something else.
+    Become(Role<H>),
+}
+
+impl<H: Host> Next<H> {
+    /// A look where there is room for bytes that the kernel has.
+    pub(crate) fn look_if(wanted: bool) -> Self {
+        if wanted { Self::Look } else { Self::Keep }
+    }
+}
+
+impl<H: Host> From<Fate> for Next<H> {
+    fn from(fate: Fate) -> Self {
+        match fate {
+            Fate::Keep => Self::Keep,
+            Fate::Look => Self::Look,
+            Fate::Gone => Self::Gone,
+        }
+    }
+}
+
+/// Asks the listener's starter for somebody to have the connection. Without a starter the deadline ends it, and the log
+/// is told.
+fn ask_for_owner<H: Host>(transport: &mut Transport<H>, cx: &mut Cx<'_, H>, id: Option<XmppId>) {
+    transport.set_deadline(cx, transport.listener.config.start_timeout);
+    if let Some(to) = *transport.listener.starter.read() {
+        let listener = transport.listener.id;
+        cx.sink.emit(match id {
+            None => Event::Start { to, listener, conn: cx.conn },
+            Some(id) => Event::StartXmpp { to, listener, id },
+        });
+    }
+}
