@@ -12,12 +12,14 @@ mod answer;
 mod error;
 mod fields;
 mod framing;
+mod path;
 mod rewrite;
 mod target;
 
 pub use answer::write_head;
 pub use error::RequestError;
 pub use fields::RequestHead;
+pub use path::Path;
 pub use target::of as target;
 
 use framing::{Body, chunked::Chunks};
