@@ -1,14 +1,15 @@
 //! Any bytes on a connection whose handlers read all they get.
 //!
 //! Held to be true: whole or byte by byte, the same requests are served and the same error ends them; and
-//! what a handler gets reads in Erlang's packet modes as one request, whose last Content-Length is the
-//! length of the body.
+//! what a handler gets reads in Erlang's packet modes as one request of version 1.0 or 1.1, with no absolute
+//! `http` target, at most one Host, no value with white space at its end, and a last Content-Length that is
+//! the length of the body.
 #![no_main]
 
 use bytes::{Buf, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use megaphone_proto::http::{Limits, Progress, RequestError, Requests};
-use megaphone_proto::packet::{Decoded, Mode, Options, Packet, decode};
+use megaphone_proto::packet::{Decoded, Mode, Options, Packet, Target, decode};
 
 const LIMITS: Limits =
     Limits { max_head: 300, max_buffered_body: 100, max_chunked_body: 100, max_skipped_body: 0 };
@@ -58,20 +59,31 @@ fn check(request: &[u8]) {
     let mut mode = Mode::Http;
     let mut rest = request;
     let mut body = 0;
+    let mut hosts = 0;
+    let mut needs_host = true;
     loop {
         let Decoded::Packet { packet, len } = decode(mode, rest, &Options::default()) else {
             panic!("no packet in \"{}\"", rest.escape_ascii());
         };
         rest = &rest[len..];
         match packet {
-            Packet::Request { .. } if mode == Mode::Http => mode = Mode::HttpHeader,
-            Packet::Header { known: Some("Content-Length"), value, .. } => {
-                body = std::str::from_utf8(value).unwrap().parse().unwrap();
+            Packet::Request { target, version: (1, minor), .. } if mode == Mode::Http => {
+                assert!(minor <= 1 && !matches!(target, Target::AbsoluteUri { .. }));
+                needs_host = minor == 1;
+                mode = Mode::HttpHeader;
             }
-            Packet::Header { .. } => {}
+            Packet::Header { known, value, .. } => {
+                assert!(!value.ends_with(b" ") && !value.ends_with(b"\t"));
+                match known {
+                    Some("Content-Length") => body = std::str::from_utf8(value).unwrap().parse().unwrap(),
+                    Some("Host") => hosts += 1,
+                    _ => {}
+                }
+            }
             Packet::EndOfHeader => break,
             other => panic!("{other:?} in \"{}\"", request.escape_ascii()),
         }
     }
     assert_eq!(rest.len(), body);
+    assert!(hosts == 1 || !needs_host && hosts == 0);
 }

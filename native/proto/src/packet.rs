@@ -1,7 +1,7 @@
 //! Packet modes of Erlang sockets: what `erlang:decode_packet/3` makes of the bytes at the front of a buffer.
 //!
 //! Everything that is accepted here is what OTP 25 answers for the same bytes; a test holds the two against
-//! each other. OTP lets numbers wrap around at 32 bits (a version, a status, a port); such a line is an
+//! each other, and sequences of packets against a socket of `gen_tcp`'s. OTP lets numbers wrap around at 32 bits (a version, a status, a port); such a line is an
 //! [`Packet::HttpError`] here, and so is a port over 65,535.
 
 use std::borrow::Cow;
@@ -24,13 +24,67 @@ pub enum Mode {
     HttpHeader,
 }
 
+impl Mode {
+    /// The mode to decode the next packet in, on a socket in this mode. `in_headers` is what
+    /// [`in_headers_after`](Self::in_headers_after) said after the packet before, at first false.
+    pub fn of_next(self, in_headers: bool) -> Self {
+        match self {
+            Self::Http if in_headers => Self::HttpHeader,
+            mode => mode,
+        }
+    }
+
+    /// Whether header fields are next after `packet` on a socket in this mode, when they were or weren't before it.
+    /// As with `inet`, a line that is no header field leaves that as it is, and so does a change of the mode.
+    pub fn in_headers_after(self, packet: &Packet<'_>, in_headers: bool) -> bool {
+        match (self, packet) {
+            (Self::Http, Packet::Request { .. } | Packet::Response { .. }) => true,
+            (Self::Http, Packet::EndOfHeader) => false,
+            _ => in_headers,
+        }
+    }
+}
+
+/// The size of `inet`'s buffer for a socket, which bounds a packet: what [`Options::line_length`] is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buffer {
+    size: usize,
+    is_set: bool,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { size: 1460, is_set: false }
+    }
+}
+
+impl Buffer {
+    /// Bytes; 1460 at first, never 0.
+    pub fn size(self) -> usize {
+        self.size
+    }
+
+    /// The option `buffer` is set. `inet` takes 0 for 1.
+    pub fn set(&mut self, size: usize) {
+        *self = Self { size: size.max(1), is_set: true };
+    }
+
+    /// The option `recbuf` is set: the buffer becomes at least as large, unless its size was set.
+    pub fn recbuf_is_set(&mut self, size: usize) {
+        if !self.is_set {
+            self.size = self.size.max(size);
+        }
+    }
+}
+
 /// Bounds on a packet, in bytes, as the socket options of these names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options {
     /// A longer line or header field is [`Decoded::Invalid`]. 0 is no limit.
     pub packet_size: usize,
-    /// In [`Mode::Line`] a longer line is cut into pieces of this size. In the HTTP modes it stands in for
-    /// `packet_size` when that is 0. 0 is no limit.
+    /// In [`Mode::Line`] a longer line is cut into pieces of this size, and it is their length that `packet_size`
+    /// bounds then, as with a socket, whose buffer holds no more. In the HTTP modes it stands in for `packet_size`
+    /// when that is 0. 0 is no limit.
     pub line_length: usize,
 }
 
@@ -164,16 +218,15 @@ enum Extent {
     Invalid,
 }
 
+/// No byte after a piece is looked at, so it doesn't matter how many have come.
 fn line_extent(buf: &[u8], options: &Options) -> Extent {
-    let line = memchr::memchr(b'\n', buf).map(|at| at + 1);
-    let len = line.unwrap_or(buf.len());
+    let piece = if options.line_length == 0 { usize::MAX } else { options.line_length };
+    let window = &buf[..buf.len().min(piece)];
+    let line = memchr::memchr(b'\n', window).map(|at| at + 1);
+    let len = line.unwrap_or(window.len());
     if is_over(len, options.packet_size) {
         Extent::Invalid
-    } else if options.line_length != 0
-        && (len > options.line_length || line.is_none() && len == options.line_length)
-    {
-        Extent::Whole(options.line_length)
-    } else if line.is_some() {
+    } else if line.is_some() || len == piece {
         Extent::Whole(len)
     } else {
         Extent::More

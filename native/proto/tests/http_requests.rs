@@ -86,8 +86,8 @@ proptest! {
     fn random_bytes_stay_within_the_limits(
         pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..600), 0..5),
         start in proptest::sample::select(vec![
-            "", "\r\n", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nA:", "P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "P / HTTP/1.1\r\nContent-Length: 500\r\n\r\n",
+            "", "\r\n", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nA:", "P / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "P / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "P / HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n",
         ]),
     ) {
         // The server checks after every step.
@@ -129,7 +129,7 @@ fn send(request: &[u8], limits: Limits) -> Server {
 #[test]
 fn a_body_over_the_buffer_is_left_to_the_handler() {
     let mut server = Server::greedy(LIMITS);
-    server.receive(b"POST / HTTP/1.1\r\nContent-Length: 10000000000\r\n\r\nabc");
+    server.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000000\r\n\r\nabc");
     let running = server.all_served();
     assert_eq!(server.progress, Progress::Ready);
     assert_eq!(running[0].total, running[0].head as u64 + 10_000_000_000);
@@ -138,7 +138,8 @@ fn a_body_over_the_buffer_is_left_to_the_handler() {
 
 #[test]
 fn a_handler_answers_the_expectation_of_a_body_with_a_length() {
-    let server = send(b"POST / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", LIMITS);
+    let server =
+        send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", LIMITS);
     assert_eq!(server.progress, Progress::Ready);
     assert_eq!(server.continues, 0);
 }
@@ -146,11 +147,11 @@ fn a_handler_answers_the_expectation_of_a_body_with_a_length() {
 #[test]
 fn a_chunked_body_is_asked_for_once() {
     let mut server = Server::greedy(LIMITS);
-    for byte in b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n5\r\nabcde\r\n0\r\n\r\n" {
+    for byte in b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n5\r\nabcde\r\n0\r\n\r\n" {
         server.receive(&[*byte]);
     }
     assert_eq!(server.continues, 1);
-    assert_eq!(server.served[0].bytes, b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nabcde");
+    assert_eq!(server.served[0].bytes, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde");
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn an_expectation_in_http_10_is_ignored() {
 
 #[test]
 fn a_head_may_be_as_long_as_its_limit_and_no_longer() {
-    let head = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(100));
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(100));
     let limits = |max_head| Limits { max_head, ..LIMITS };
     assert_eq!(send(head.as_bytes(), limits(head.len())).served.len(), 1);
     assert_eq!(send(head.as_bytes(), limits(head.len() - 1)).refusal(), Some(RequestError::HeadTooLarge));
@@ -172,7 +173,7 @@ fn a_head_may_be_as_long_as_its_limit_and_no_longer() {
 
 #[test]
 fn a_head_may_have_any_number_of_fields() {
-    let head = format!("GET / HTTP/1.1\n{}Content-Length: 3\n\n", "a:\n".repeat(20_000));
+    let head = format!("GET / HTTP/1.1\nHost: a\n{}Content-Length: 3\n\n", "a:\n".repeat(20_000));
     let server = send(format!("{head}abcGET").as_bytes(), Limits::default());
     assert_eq!(server.served[0].bytes, format!("{head}abc").as_bytes());
     assert_eq!(server.progress, Progress::Head);
@@ -181,7 +182,7 @@ fn a_head_may_have_any_number_of_fields() {
 #[test]
 fn a_refusal_is_final() {
     let mut server = send(b"GET / HTTP/3.0\r\n\r\n", LIMITS);
-    server.receive(b"GET / HTTP/1.1\r\n\r\n");
+    server.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(server.refusal(), Some(RequestError::Version));
     assert!(server.served.is_empty());
 }

@@ -5,8 +5,8 @@ mod oracle;
 
 use std::cell::RefCell;
 
-use megaphone_proto::packet::{Decoded, Mode, Options, Packet, decode};
-use oracle::{Oracle, in_words};
+use megaphone_proto::packet::{Buffer, Decoded, Mode, Options, Packet, decode};
+use oracle::{Oracle, in_words, packet_in_words};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -20,11 +20,19 @@ fn compare(
     bytes: &[u8],
 ) -> Result<(), String> {
     let ours = in_words(&decode(mode, bytes, &options));
-    let theirs = erlang.packet(name, options.packet_size, options.line_length, bytes);
+    let theirs = erlang.packet(name, options.packet_size, options.line_length, window(mode, options, bytes));
     if ours == theirs {
         return Ok(());
     }
     Err(format!("{name} {options:?} \"{}\"\n ours: {ours}\ntheirs: {theirs}", bytes.escape_ascii()))
+}
+
+/// What of `bytes` a socket's buffer would hold. In the HTTP modes a longer packet is an error anyway.
+fn window(mode: Mode, options: Options, bytes: &[u8]) -> &[u8] {
+    match mode {
+        Mode::Line if options.line_length > 0 => &bytes[..bytes.len().min(options.line_length)],
+        _ => bytes,
+    }
 }
 
 #[test]
@@ -108,6 +116,95 @@ fn generated_packets_are_decoded_as_erlang_does() {
             compare(&mut erlang.borrow_mut(), MODES[mode], options, &bytes).map_err(TestCaseError::fail)
         })
         .unwrap();
+}
+
+/// All packets in pieces that come one after the other, in the oracle's words.
+fn packets(mode: Mode, options: Options, pieces: &[&[u8]]) -> String {
+    let (mut buf, mut in_headers) = (Vec::new(), false);
+    let mut words = Vec::new();
+    for piece in pieces {
+        buf.extend_from_slice(piece);
+        loop {
+            match decode(mode.of_next(in_headers), &buf, &options) {
+                Decoded::Packet { packet, len } => {
+                    words.push(packet_in_words(&packet));
+                    in_headers = mode.in_headers_after(&packet, in_headers);
+                    buf.drain(..len);
+                }
+                Decoded::Invalid => {
+                    words.push("emsgsize".to_owned());
+                    return words.join(" ");
+                }
+                Decoded::More(_) => break,
+            }
+        }
+    }
+    words.push("closed".to_owned());
+    words.join(" ")
+}
+
+/// As a socket does, however the bytes are cut.
+#[test]
+fn sequences_of_packets_are_those_of_a_socket() {
+    let mut erlang = Oracle::start();
+    let line = |length: usize| format!("{}\n", "a".repeat(length - 1));
+    let mut cases = Vec::new();
+    for (packet_size, buffer) in [(0, 10), (10, 10), (15, 10), (5, 10), (0, 1460), (25, 1460)] {
+        for lengths in [vec![10], vec![11, 9], vec![12], vec![3, 14, 2], vec![16], vec![30, 4], vec![5, 6]] {
+            let lines: String = lengths.into_iter().map(line).collect();
+            cases.push((MODES[1], packet_size, buffer, lines));
+        }
+    }
+    for stream in [
+        "GET / HTTP/1.1\r\nHost: a\r\nbad line\r\nA: b\r\n\r\nGET / HTTP/1.1\r\n\r\nbad\r\n",
+        "bad line\r\nGET / HTTP/1.1\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nbad\r\nbad\r\n\r\nHTTP/1.1 bad\r\nA: b\r\n",
+        "A: b\r\nbad\r\nC: d\r\n\r\nE: f\r\n\r\n",
+    ] {
+        for (packet_size, buffer) in [(0, 1460), (20, 1460), (0, 20), (40, 20)] {
+            cases.push((MODES[2], packet_size, buffer, stream.to_owned()));
+            cases.push((MODES[3], packet_size, buffer, stream.to_owned()));
+        }
+    }
+    for ((mode, name), packet_size, line_length, stream) in cases {
+        let bytes = stream.as_bytes();
+        let at_once = [bytes];
+        let halves = [&bytes[..bytes.len() / 2], &bytes[bytes.len() / 2..]];
+        let by_seven: Vec<&[u8]> = bytes.chunks(7).collect();
+        for pieces in [&at_once[..], &halves[..], &by_seven[..]] {
+            let ours = packets(mode, Options { packet_size, line_length }, pieces);
+            let theirs = erlang.socket(name, packet_size, line_length, pieces);
+            assert_eq!(ours, theirs, "{name} {packet_size} {line_length} {stream:?} in {}", pieces.len());
+        }
+    }
+}
+
+#[test]
+fn a_buffer_is_as_large_as_that_of_a_socket() {
+    let mut erlang = Oracle::start();
+    for settings in [
+        &[][..],
+        &[("recbuf", 20_000)],
+        &[("recbuf", 500)],
+        &[("recbuf", 20_000), ("recbuf", 3_000)],
+        &[("recbuf", 3_000), ("recbuf", 20_000)],
+        &[("recbuf", 20_000), ("buffer", 100)],
+        &[("buffer", 100), ("recbuf", 20_000)],
+        &[("buffer", 1_460), ("recbuf", 20_000)],
+        &[("buffer", 0)],
+        &[("sndbuf", 20_000)],
+        &[("packet_size", 20_000)],
+    ] {
+        let mut buffer = Buffer::default();
+        for (name, size) in settings {
+            match *name {
+                "buffer" => buffer.set(*size),
+                "recbuf" => buffer.recbuf_is_set(*size),
+                _ => {}
+            }
+        }
+        assert_eq!(buffer.size().to_string(), erlang.buffer(settings), "{settings:?}");
+    }
 }
 
 /// Where OTP lets a number wrap around, this refuses the line.

@@ -12,7 +12,8 @@ pub struct RequestHead<'a> {
     pub method: &'a [u8],
     /// The request target, as sent.
     pub target: &'a [u8],
-    /// HTTP/1.1 and not HTTP/1.0.
+    /// HTTP/1.1 and not HTTP/1.0. What came as a higher minor version is 1.1 once
+    /// [`Requests`](super::Requests) says that it is ready.
     pub is_http_1_1: bool,
     /// Names and values, in their order, without white space around them.
     pub fields: Vec<(&'a [u8], &'a [u8])>,
@@ -40,15 +41,19 @@ impl<'a> RequestHead<'a> {
         matching.map(|(_, value)| value.trim_ascii())
     }
 
+    /// The value of the last field of that name, in any case.
+    ///
+    /// For X-Forwarded-For this is what `ejabberd_http` 23.01 goes by: it puts each field that `decode_packet`
+    /// finds in front of a list and looks for the first one of the name there. Earlier lines of that name count
+    /// for nothing, which RFC 9110, 5.3, would join with commas.
+    pub fn last(&self, name: &'static str) -> Option<&'a [u8]> {
+        self.values(name).last()
+    }
+
     /// Whether a field that holds a list, as Connection does, has this word, in any case.
     pub fn has_word(&self, name: &'static str, word: &str) -> bool {
         self.values(name)
             .flat_map(|value| value.split(|byte| *byte == b','))
             .any(|item| item.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
     }
-}
-
-/// The request target of a head, before anything else of it is looked at: what is between the first two spaces.
-pub fn target(head: &[u8]) -> &[u8] {
-    head.split(|byte| *byte == b' ').nth(1).unwrap_or_default()
 }

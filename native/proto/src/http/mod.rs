@@ -3,18 +3,26 @@
 //! [`Requests`] looks at the bytes that a connection received and says when a handler may run, how many
 //! bytes are its request, and what of them is left over when it is done. The handler parses the head again;
 //! what matters here is that nobody behind us sees other lengths or another number of requests than we do.
-//! So whatever could be read in two ways is refused.
+//! So whatever could be read in two ways is refused (`framing`), and what a handler's parser would not take
+//! is shown to it in a plain form (`rewrite`).
 
 use bytes::{Buf, BytesMut};
 
-mod chunked;
+mod answer;
 mod error;
 mod fields;
-mod head;
+mod framing;
+mod path;
 mod rewrite;
+mod target;
 
+pub use answer::write_head;
 pub use error::RequestError;
-pub use fields::{RequestHead, target};
+pub use fields::RequestHead;
+pub use path::Path;
+pub use target::of as target;
+
+use framing::{Body, chunked::Chunks};
 
 /// What to write when [`Progress::Body`] asks for it.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -65,7 +73,7 @@ pub enum Progress {
     /// The handler may run: the head is whole and so is the body, or the body is the handler's to read
     /// because it is over [`Limits::max_buffered_body`] or the client waits for the handler's 100.
     Ready,
-    /// Write [`RequestError::response`] and close. The answer stays the same from here on.
+    /// Write what [`RequestError::response`] appends and close. The answer stays the same from here on.
     Refused(RequestError),
 }
 
@@ -95,7 +103,7 @@ enum State {
     /// Decoding a chunked body; the buffer holds `head` bytes and the body decoded so far.
     Decoding {
         head: u32,
-        decoder: chunked::Decoder,
+        chunks: Chunks,
         send_continue: bool,
     },
     Ready {
@@ -133,10 +141,17 @@ impl Requests {
     /// Looks at the bytes in `buf`. To be called after bytes were appended and after
     /// [`next_request`](Self::next_request); `buf` holds exactly the bytes received and not yet delivered.
     ///
-    /// May rewrite the front of `buf`: empty lines before a request line are dropped, the leftover of an
-    /// earlier request is discarded, and a chunked body is replaced by the decoded one, with the head's
-    /// Transfer-Encoding, Expect and Trailer lines removed and a Content-Length line added. No byte is
-    /// scanned for an end twice, so the cost is linear in the bytes received, however they are split.
+    /// May rewrite the front of `buf`: empty lines before a request line are dropped, and the leftover of an
+    /// earlier request is discarded. Of a request that is not refused,
+    /// - the version is 1.0 or 1.1: a higher minor version is made 1.1 (RFC 9110, 2.5);
+    /// - no field value has white space at its end;
+    /// - an absolute target is replaced by its path and query, and the Host field by its host
+    ///   (RFC 9112, 3.2.2);
+    /// - a chunked body is replaced by the decoded one, with the head's Transfer-Encoding, Expect and Trailer
+    ///   lines removed and a Content-Length line added.
+    ///
+    /// No byte is scanned for an end twice, so the cost is linear in the bytes received, however they are
+    /// split.
     pub fn advance(&mut self, buf: &mut BytesMut, limits: &Limits) -> Progress {
         loop {
             match self.step(buf, limits) {
@@ -221,8 +236,8 @@ impl Requests {
                 Ok(Step::Stay(self.state, Progress::Body { send_continue: false }))
             }
             State::Collecting { request } => Ok(Step::Next(State::Ready { request, begun: false })),
-            State::Decoding { head, decoder, send_continue } => {
-                decode(buf, limits, head, decoder, send_continue)
+            State::Decoding { head, chunks, send_continue } => {
+                decode(buf, limits, head, chunks, send_continue)
             }
             State::Ready { .. } => Ok(Step::Stay(self.state, Progress::Ready)),
             State::Skipping { request } => skip(buf, limits, request),
@@ -250,14 +265,14 @@ fn find_head(
         [b'\r', b'\n', ..] => return drop_empty_line(buf, 2, empty_lines),
         [b'\r'] => return Ok(Step::Stay(State::Head { scanned: 0, empty_lines }, Progress::Head)),
         [b'\r', ..] => return Err(RequestError::BareCr),
-        [first, ..] if !head::is_token(first) => return Err(RequestError::NotHttp),
+        [first, ..] if !framing::is_token(first) => return Err(RequestError::NotHttp),
         _ => {}
     }
     // Positions are kept in 32 bits.
     let max_head = limits.max_head.min(u32::MAX as usize);
     let window = &buf[..buf.len().min(max_head)];
-    match head::find_end(window, scanned as usize) {
-        Some(end) => Ok(Step::Next(after_head(&buf[..end], limits)?)),
+    match framing::find_end(window, scanned as usize) {
+        Some(end) => Ok(Step::Next(after_head(buf, end, limits)?)),
         None if buf.len() >= max_head => Err(RequestError::HeadTooLarge),
         None => Ok(Step::Stay(State::Head { scanned: buf.len() as u32, empty_lines }, Progress::Head)),
     }
@@ -271,18 +286,20 @@ fn drop_empty_line(buf: &mut BytesMut, length: usize, empty_lines: u8) -> Result
     Ok(Step::Next(State::Head { scanned: 0, empty_lines: empty_lines + 1 }))
 }
 
-/// What follows a whole head.
-fn after_head(head: &[u8], limits: &Limits) -> Result<State, RequestError> {
-    let framing = head::parse(head)?;
+/// What follows the whole head in `buf[..end]`.
+fn after_head(buf: &mut BytesMut, end: usize, limits: &Limits) -> Result<State, RequestError> {
+    rewrite::plain_version(&mut buf[..end]);
+    let framing = framing::parse(&buf[..end])?;
+    let head = rewrite::plain_head(buf, end);
     match framing.body {
-        head::Body::Chunked => Ok(State::Decoding {
-            head: head.len() as u32,
-            decoder: chunked::Decoder::new(),
+        Body::Chunked => Ok(State::Decoding {
+            head: head as u32,
+            chunks: Chunks::new(),
             send_continue: framing.expects_continue,
         }),
         // No overflow: a length is less than 2^63, a head less than 2^32.
-        head::Body::Length(body) => {
-            let request = Request { remaining: head.len() as u64 + body, body };
+        Body::Length(body) => {
+            let request = Request { remaining: head as u64 + body, body };
             if framing.expects_continue || body > limits.max_buffered_body as u64 {
                 Ok(State::Ready { request, begun: false })
             } else {
@@ -296,33 +313,19 @@ fn decode(
     buf: &mut BytesMut,
     limits: &Limits,
     head: u32,
-    mut decoder: chunked::Decoder,
+    mut chunks: Chunks,
     send_continue: bool,
 ) -> Result<Step, RequestError> {
     let head_len = head as usize;
-    let start = head_len + decoder.decoded();
-    let read = start + decoder.decode(buf, start, limits.max_chunked_body.min(rewrite::MAX_BODY))?;
-    let end = head_len + decoder.decoded();
-    close_gap(buf, end, read);
-    if !decoder.is_done() {
-        let state = State::Decoding { head, decoder, send_continue: false };
+    rewrite::decode(buf, head_len, &mut chunks, limits.max_chunked_body.min(rewrite::MAX_BODY))?;
+    if !chunks.is_done() {
+        let state = State::Decoding { head, chunks, send_continue: false };
         return Ok(Step::Stay(state, Progress::Body { send_continue }));
     }
-    let body = decoder.decoded();
+    let body = chunks.found();
     let head_len = rewrite::chunked_to_length(buf, head_len, body);
     let request = Request { remaining: (head_len + body) as u64, body: body as u64 };
     Ok(Step::Next(State::Ready { request, begun: false }))
-}
-
-/// Removes `buf[from..to]`. Moves what is before it when there is something after it: the part before is
-/// one request, the part after may be any number of them, and would be moved again for each.
-fn close_gap(buf: &mut BytesMut, from: usize, to: usize) {
-    if to == buf.len() {
-        buf.truncate(from);
-    } else {
-        buf.copy_within(..from, to - from);
-        buf.advance(to - from);
-    }
 }
 
 fn skip(buf: &mut BytesMut, limits: &Limits, request: Request) -> Result<Step, RequestError> {

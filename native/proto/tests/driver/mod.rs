@@ -153,6 +153,8 @@ pub(crate) struct Sent {
     target: &'static str,
     fields: Vec<(String, String)>,
     body: Body,
+    /// The minor version is 1 or higher.
+    minor: u8,
     expects_continue: bool,
 }
 
@@ -170,13 +172,13 @@ impl Sent {
         let at = fields.len() / 2;
         match &self.body {
             Body::None => {}
-            Body::Length(body) => fields.insert(at, ("Content-Length".into(), body.len().to_string())),
+            Body::Length(body) => fields.insert(at, ("Content-Length".into(), format!("{} ", body.len()))),
             Body::Chunked { .. } => fields.insert(at, ("transfer-encoding".into(), "Chunked".into())),
         }
         if self.expects_continue {
             fields.insert(at, ("EXPECT".into(), "100-Continue".into()));
         }
-        wire.extend(self.head(&fields, self.line_end));
+        wire.extend(self.head(self.target, self.minor, &fields));
         match &self.body {
             Body::None => {}
             Body::Length(body) => wire.extend(body),
@@ -194,22 +196,33 @@ impl Sent {
 
     /// Head and body as a handler must get them.
     pub(crate) fn delivered(&self) -> (Vec<u8>, Vec<u8>) {
-        match &self.body {
-            Body::Chunked { chunks, .. } => {
-                let body = chunks.concat();
-                let length = format!("Content-Length: {}\r\n", body.len());
-                let mut head = self.head(&self.fields, self.line_end);
-                let blank = head.len() - self.line_end.len();
-                head.splice(blank..blank, length.bytes());
-                (head, body)
+        let mut fields = self.fields.clone();
+        let at = fields.len() / 2;
+        let (body, last) = match &self.body {
+            Body::None => (Vec::new(), None),
+            Body::Length(body) => {
+                fields.insert(at, ("Content-Length".into(), body.len().to_string()));
+                (body.clone(), None)
             }
-            Body::None | Body::Length(_) => {
-                let wire = self.on_the_wire();
-                let start = usize::from(self.empty_lines) * self.line_end.len();
-                let body = self.body_len();
-                (wire[start..wire.len() - body].to_vec(), wire[wire.len() - body..].to_vec())
+            Body::Chunked { chunks, .. } => (chunks.concat(), Some(chunks.concat().len())),
+        };
+        if self.expects_continue && last.is_none() {
+            fields.insert(at, ("EXPECT".into(), "100-Continue".into()));
+        }
+        for (name, value) in &mut fields {
+            let trimmed = value.trim_end_matches([' ', '\t']).len();
+            value.truncate(trimmed);
+            if name == "Host" && self.target.starts_with("http:") {
+                *value = "a.b:80".into();
             }
         }
+        let mut head = self.head(self.target.trim_start_matches("http://a.b:80"), 1, &fields);
+        let blank = head.len() - self.line_end.len();
+        head.splice(
+            blank..blank,
+            last.map(|n| format!("Content-Length: {n}\r\n")).unwrap_or_default().bytes(),
+        );
+        (head, body)
     }
 
     pub(crate) fn body_len(&self) -> usize {
@@ -224,8 +237,9 @@ impl Sent {
         matches!(self.body, Body::Chunked { .. })
     }
 
-    fn head(&self, fields: &[(String, String)], line_end: &str) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1{line_end}", self.method, self.target);
+    fn head(&self, target: &str, minor: u8, fields: &[(String, String)]) -> Vec<u8> {
+        let line_end = self.line_end;
+        let mut head = format!("{} {target} HTTP/1.{minor}{line_end}", self.method);
         for (name, value) in fields {
             head += &format!("{name}:{value}{line_end}");
         }
@@ -240,15 +254,12 @@ pub(crate) fn sent() -> impl Strategy<Value = Sent> {
     let line_end = prop_oneof![4 => Just("\r\n"), 1 => Just("\n")];
     let method = proptest::sample::select(vec!["GET", "POST", "put", "CONNECT", "OPTIONS"]);
     let target = proptest::sample::select(vec!["/", "*", "/a?b=c", "http://a.b:80/c", "a.b:443", "/\u{e9}"]);
-    (0..3u8, line_end, method, target, fields, body(), any::<bool>()).prop_map(
-        |(empty_lines, line_end, method, target, fields, body, expects_continue)| Sent {
-            empty_lines,
-            line_end,
-            method,
-            target,
-            fields,
-            body,
-            expects_continue,
+    let host = proptest::sample::select(vec!["a", " a.b:80", " [::1] ", ""]);
+    let minor = prop_oneof![4 => Just(1), 1 => 2..10u8];
+    (0..3u8, line_end, method, target, host, fields, body(), minor, any::<bool>()).prop_map(
+        |(empty_lines, line_end, method, target, host, mut fields, body, minor, expects_continue)| {
+            fields.insert(fields.len() / 3, ("Host".into(), host.into()));
+            Sent { empty_lines, line_end, method, target, fields, body, minor, expects_continue }
         },
     )
 }
@@ -256,7 +267,7 @@ pub(crate) fn sent() -> impl Strategy<Value = Sent> {
 fn body() -> impl Strategy<Value = Body> {
     let bytes = |size| proptest::collection::vec(any::<u8>(), size);
     let chunks = proptest::collection::vec(bytes(1..30), 0..5);
-    let extension = proptest::sample::select(vec!["", ";", ";a=b", ";a=\"b;\tc\""]);
+    let extension = proptest::sample::select(vec!["", " ", ";", " ;a=b", ";a=\"b;\tc\""]);
     let trailers = proptest::sample::select(vec!["", "A: b\r\n", "Content-Length: 5\r\nB:\r\n"]);
     prop_oneof![
         1 => Just(Body::None),

@@ -29,10 +29,60 @@ answer([<<"packet">>, Mode, PacketSize, LineLength, Bytes]) ->
         {ok, Packet, Rest} ->
             packet(Packet) ++ [integer_to_list(byte_size(Buffer) - byte_size(Rest))]
     end;
+%% What a socket makes of pieces that come one after the other, until the peer closes:
+%% `socket Mode PacketSize Buffer Piece...'.
+answer([<<"socket">>, Mode, PacketSize, Size | Pieces]) ->
+    Options = [{packet, binary_to_existing_atom(Mode)}, {packet_size, binary_to_integer(PacketSize)},
+               {buffer, binary_to_integer(Size)}],
+    {Client, Socket} = connect(Options),
+    Sender = spawn_link(fun() -> receive go -> send(Client, Pieces) end end),
+    ok = gen_tcp:controlling_process(Client, Sender),
+    Sender ! go,
+    Answer = packets(Socket),
+    ok = gen_tcp:close(Socket),
+    Answer;
+%% The size of a socket's buffer after options were set: `buffer Option Value Option Value...'.
+answer([<<"buffer">> | Settings]) ->
+    {Client, Socket} = connect([]),
+    ok = set(Socket, Settings),
+    {ok, [{buffer, Size}]} = inet:getopts(Socket, [buffer]),
+    ok = gen_tcp:close(Client),
+    ok = gen_tcp:close(Socket),
+    [integer_to_list(Size)];
 %% A whole stream, read as a server does: `requests Bytes'. The answer is, for each request, its start line,
 %% its fields and its body, and then how it ended: `end', `more' (an incomplete request) or an error.
 answer([<<"requests">>, Bytes]) ->
     requests(unhex(Bytes)).
+
+connect(Options) ->
+    Loopback = {127, 0, 0, 1},
+    {ok, Listener} = gen_tcp:listen(0, [binary, {active, false}, {ip, Loopback}]),
+    {ok, Port} = inet:port(Listener),
+    {ok, Client} = gen_tcp:connect(Loopback, Port, [{active, false}, {nodelay, true}]),
+    {ok, Socket} = gen_tcp:accept(Listener),
+    ok = gen_tcp:close(Listener),
+    ok = inet:setopts(Socket, Options),
+    {Client, Socket}.
+
+%% The pause lets each piece arrive by itself.
+send(Client, [Piece | Pieces]) ->
+    _ = gen_tcp:send(Client, unhex(Piece)),
+    timer:sleep(2),
+    send(Client, Pieces);
+send(Client, []) ->
+    gen_tcp:close(Client).
+
+packets(Socket) ->
+    case gen_tcp:recv(Socket, 0) of
+        {ok, Packet} -> packet(Packet) ++ packets(Socket);
+        {error, Reason} -> [atom_to_list(Reason)]
+    end.
+
+set(Socket, [Option, Value | Settings]) ->
+    ok = inet:setopts(Socket, [{binary_to_existing_atom(Option), binary_to_integer(Value)}]),
+    set(Socket, Settings);
+set(_Socket, []) ->
+    ok.
 
 requests(<<>>) ->
     ["end"];

@@ -43,6 +43,24 @@ impl Oracle {
         self.ask(&format!("requests {}", hex(bytes)))
     }
 
+    /// What a socket with these options makes of pieces that come one after the other, until its peer closes.
+    pub(crate) fn socket(
+        &mut self,
+        mode: &str,
+        packet_size: usize,
+        buffer: usize,
+        pieces: &[&[u8]],
+    ) -> String {
+        let pieces: String = pieces.iter().map(|piece| format!(" {}", hex(piece))).collect();
+        self.ask(&format!("socket {mode} {packet_size} {buffer}{pieces}"))
+    }
+
+    /// The size of a socket's buffer after options were set.
+    pub(crate) fn buffer(&mut self, settings: &[(&str, usize)]) -> String {
+        let settings: String = settings.iter().map(|(name, value)| format!(" {name} {value}")).collect();
+        self.ask(&format!("buffer{settings}"))
+    }
+
     fn ask(&mut self, question: &str) -> String {
         writeln!(self.questions.as_mut().unwrap(), "{question}").unwrap();
         let mut answer = String::new();
