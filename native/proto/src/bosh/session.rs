@@ -48,8 +48,8 @@ pub enum Closed {
 /// forgotten when its events and answers are taken: nothing more comes. `now` never goes back.
 ///
 /// Bounded by the `requests` that the session allows (one more than it holds), and the one more that a client may send
-/// to pause or to end the session: as many requests are held or waiting for their turn, and as many answers kept. So are
-/// the events, if the owner calls [`handle_request`](Self::handle_request) only while there are
+/// to pause or to end the session: as many requests are held or waiting for their turn, and as many answers kept, twice as
+/// many when the client says that it lacks them. So are the events, if the owner calls [`handle_request`](Self::handle_request) only while there are
 /// [none](Self::has_events); else it keeps the request itself and says so by [`handle_delay`](Self::handle_delay). What
 /// the c2s queued is not bounded here ([`queued_bytes`](Self::queued_bytes) tells).
 ///
@@ -124,7 +124,7 @@ impl Session {
             closed: None,
             config,
         };
-        session.window.hold(Held { ticket: Some(ticket), answer_at: session.answer_at(now) }, false);
+        session.window.hold(Held { ticket: Some(ticket), answer_at: session.answer_at(now) });
         session.start_stream();
         session.take_payload(request);
         session.settle(now);
@@ -303,10 +303,8 @@ impl Session {
         if self.polls_too_often(&request, now) || pause.is_some_and(|pause| pause > self.config.max_pause) {
             return self.fail(Condition::PolicyViolation, ticket);
         }
-        self.window.hold(Held { ticket, answer_at: self.answer_at(now) }, request.may_be_extra());
-        if self.wants_acks {
-            self.window.forget_up_to(request.ack.unwrap_or(0));
-        }
+        self.window.hold(Held { ticket, answer_at: self.answer_at(now) });
+        self.window.acknowledge(request.ack.filter(|_| self.wants_acks), request.may_be_extra());
         let is_terminate = request.is_terminate;
         if request.is_restart {
             self.stream = self.stream.restarted(&request);

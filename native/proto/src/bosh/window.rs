@@ -54,8 +54,9 @@ type Kept = Option<Arc<[u8]>>;
 /// Requests are processed and answered in the order of their ids. So those held are the last that were processed, and
 /// those whose answers are kept come right before them, and neither has to say its id.
 ///
-/// Answers are kept for as long as the client may ask for them again: the last [`Window::requests`] of its requests,
-/// those held among them. A client that sends a request has got the answers to those further behind.
+/// Answers are kept for as long as the client may ask for them again: to the last [`Window::requests`] of its requests,
+/// those held among them. A client that sends a request has the answers to those further behind, unless it says by `ack`
+/// that it does not: then twice as many are kept at most.
 #[derive(Debug)]
 pub(super) struct Window {
     /// The last request that was processed; all before it were.
@@ -134,13 +135,21 @@ impl Window {
         }
     }
 
-    /// The next request is processed, and waits for its answer. `extra` as for [`place`](Self::place).
-    pub(super) fn hold(&mut self, held: Held, extra: bool) {
+    /// The next request is processed, and waits for its answer.
+    pub(super) fn hold(&mut self, held: Held) {
         self.rid += 1;
         // One more than is held, for as long as it takes to answer the oldest.
         self.held.reserve_exact(1);
         self.held.push(held);
-        self.forget_up_to(self.rid.saturating_sub(self.requests() + u64::from(extra)));
+    }
+
+    /// The request that was processed last says which answers the client has: those up to its `ack` or, without one,
+    /// those further behind than requests may be under way. `extra` as for [`place`](Self::place).
+    pub(super) fn acknowledge(&mut self, ack: Option<u64>, extra: bool) {
+        let behind = |requests: u64| self.rid.saturating_sub(requests);
+        // A client may have an answer and lack the one before it.
+        let arrived = ack.map(|ack| ack.max(behind(2 * self.requests())));
+        self.forget_up_to(arrived.unwrap_or(behind(self.requests() + u64::from(extra))));
     }
 
     pub(super) fn held_len(&self) -> usize {
@@ -171,8 +180,7 @@ impl Window {
         self.kept.push(body);
     }
 
-    /// The client has the answers up to that one.
-    pub(super) fn forget_up_to(&mut self, rid: u64) {
+    fn forget_up_to(&mut self, rid: u64) {
         let last_kept = self.rid - self.held.len() as u64;
         let wanted = usize::try_from(last_kept.saturating_sub(rid)).unwrap_or(usize::MAX);
         self.kept.drain(..self.kept.len().saturating_sub(wanted));

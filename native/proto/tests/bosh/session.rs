@@ -183,32 +183,6 @@ fn a_request_that_waits_for_an_earlier_one_is_answered_when_the_session_ends() {
 }
 
 #[test]
-fn pause_answers_everything_and_moves_the_deadline_until_the_next_request() {
-    let mut driver = ready();
-    driver.poll(101);
-    let outcome = driver.request(102, "rid='102' pause='120'", "");
-    assert_eq!(outcome.tickets(), [101, 102]);
-    driver.pass(Duration::from_secs(119));
-    driver.session.handle_timeout(driver.now);
-    assert!(driver.outcome().is_nothing());
-    driver.poll(103);
-    driver.send(&[MESSAGE]);
-    let (after, outcome) = driver.time_out();
-    assert_eq!((after, outcome.closed), (30, Some(Closed::Inactive)));
-
-    let mut paused = ready();
-    paused.request(101, "rid='101' pause='100'", "");
-    let (after, outcome) = paused.time_out();
-    assert_eq!((after, outcome.closed), (100, Some(Closed::Inactive)));
-    assert_failed(&ready().request(101, "rid='101' pause='121'", ""), Condition::PolicyViolation);
-    let mut unheard = ready();
-    unheard.request(101, "rid='101' pause='100'", "");
-    assert_eq!(unheard.request(7, "rid='101' pause='100'", "").answer_to(7), "<body/>");
-    let (after, _) = unheard.time_out();
-    assert_eq!(after, 100, "asking again for the answer does not end the pause");
-}
-
-#[test]
 fn polling_is_answered_at_once_and_not_too_often() {
     for attrs in ["wait='0' hold='0'", "wait='60' hold='0'", "wait='0' hold='1'"] {
         let mut driver = Driver::ready(attrs, Config::default());
@@ -361,31 +335,6 @@ fn a_restart_gives_the_c2s_a_new_header() {
     );
     let outcome = driver.request(102, "rid='102' xmpp:restart='1'", "");
     assert_eq!(outcome.stream, [header], "host and language stay");
-}
-
-#[test]
-fn the_client_ends_the_session_with_its_last_stanzas() {
-    let mut driver = ready();
-    driver.poll(101);
-    driver.queue(MESSAGE);
-    let outcome = driver.request(102, "rid='102' type='terminate'", "<presence type='unavailable'/>");
-    assert_eq!(outcome.stream, ["<presence type='unavailable'/>", "end"]);
-    assert_eq!(outcome.tickets(), [101, 102]);
-    assert_eq!(short(&outcome.answers[0].1), format!("<body>{MESSAGE}</body>"));
-    assert_eq!(short(&outcome.answers[1].1), "<body type='terminate'/>");
-    assert_eq!(outcome.closed, Some(Closed::ByClient));
-    assert_eq!(driver.poll(103).answer_to(103), "<body type='terminate' condition='item-not-found'/>");
-}
-
-#[test]
-fn ending_a_session_takes_no_account_of_the_most_stanzas_in_an_answer() {
-    let mut driver = Driver::ready("", Config { max_concat: Some(1), ..Config::default() });
-    for number in 0..3 {
-        driver.queue(&message(number));
-    }
-    let outcome = driver.request(101, "rid='101' type='terminate'", "");
-    assert_eq!(outcome.answers[0].1.child_elements().len(), 3);
-    assert!(outcome.answer_to(101).starts_with("<body type='terminate'>"));
 }
 
 #[test]
