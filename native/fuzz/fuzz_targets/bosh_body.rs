@@ -53,7 +53,8 @@ fn check_bounds(request: &Request) {
 
 fn check_session(request: Request) {
     let (host, payload) = (request.to.clone(), request.payload.clone());
-    let mut session = match Session::create(request, "s1d", TICKET, Arc::new(Config::default()), Time::START) {
+    let mut session = match Session::create(request, "s1d", TICKET, Arc::new(Config::default()), Time::START)
+    {
         Ok(session) => session,
         Err(condition) => {
             assert_eq!((condition, host), (Condition::ImproperAddressing, None));

@@ -303,7 +303,8 @@ impl World {
     /// Has the machine process a request.
     fn hand_over(&mut self, ticket: Ticket, request: Request) {
         let rid = request.rid;
-        let (is_pause, may_be_extra) = (request.pause.is_some(), request.is_terminate || request.pause.is_some());
+        let (is_pause, may_be_extra) =
+            (request.pause.is_some(), request.is_terminate || request.pause.is_some());
         let was_closed = self.closed.is_some();
         assert!(!self.session.has_events());
         self.session.handle_request(request, ticket, self.now);
@@ -326,8 +327,9 @@ impl World {
             assert!(!failed, "{rid} may be repeated");
         }
         self.settle();
-        assert!(!was_closed || !self.open.contains_key(&ticket));
-        assert!(place.is_none() || place == Some(0) || failed || self.open.contains_key(&ticket), "not its turn");
+        let is_open = self.open.contains_key(&ticket);
+        assert!(!was_closed || !is_open);
+        assert!(place.is_none_or(|place| place == 0) || self.closed.is_some() || is_open, "not its turn");
     }
 
     /// The next request's turn has come, and of those that were early and follow it.
@@ -359,7 +361,8 @@ impl World {
             self.time_out(at);
         }
         self.now = self.now.max(until);
-        for open in self.open.values() {
+        let is_delayed = |ticket: &Ticket| self.delayed.iter().any(|(delayed, _)| delayed == ticket);
+        for (_, open) in self.open.iter().filter(|(ticket, _)| !is_delayed(ticket)) {
             let at = self.processed_at.get(&open.rid);
             assert!(at.is_none_or(|at| at.after(self.wait) > self.now), "{} waits too long", open.rid);
         }
@@ -369,7 +372,10 @@ impl World {
     fn time_out(&mut self, at: Time) {
         if at > self.now {
             self.session.handle_timeout(Time::from_ticks(at.ticks() - 1));
-            assert!(self.session.poll_answer().is_none() && self.session.poll_timeout() == Some(at), "not yet due");
+            assert!(
+                self.session.poll_answer().is_none() && self.session.poll_timeout() == Some(at),
+                "not yet due"
+            );
         }
         self.now = self.now.max(at);
         if !self.delayed.is_empty() {
