@@ -128,7 +128,8 @@ impl Exchange {
         ready > 0
     }
 
-    /// Whether nothing is under way and nothing is to be written.
+    /// Whether nothing is under way and nothing is to be written. Only then may an interim response (100) be written to a
+    /// request that has yet to begin.
     pub fn is_idle(&self) -> bool {
         self.under_way.is_empty()
     }

@@ -127,7 +127,7 @@ impl Queue {
 
 impl Outgoing {
     /// Whether the stream ends with it.
-    fn write_to(&self, body: &mut Body) -> bool {
+    fn write_to(self, body: &mut Body) -> bool {
         match self {
             Self::Header { id, version } => {
                 body.attr("authid", id);
@@ -137,18 +137,18 @@ impl Outgoing {
                 }
                 false
             }
-            Self::Element(element) => {
-                if element.is_stream_error() {
+            Self::Element(Encoded { kind, bytes }) => {
+                if kind == Kind::StreamError {
                     body.terminate(Some(Condition::RemoteStreamError));
                 }
-                if matches!(element.kind, Kind::Features | Kind::StreamError) {
+                if matches!(kind, Kind::Features | Kind::StreamError) {
                     body.attr("xmlns:stream", NS_STREAM);
                 }
-                body.payload(&element.bytes);
-                element.is_stream_error()
+                body.payload(bytes);
+                kind == Kind::StreamError
             }
             Self::End(condition) => {
-                body.terminate(*condition);
+                body.terminate(condition);
                 true
             }
         }

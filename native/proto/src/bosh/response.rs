@@ -24,7 +24,8 @@ pub(super) fn recoverable_body() -> Vec<u8> {
 #[derive(Default)]
 pub(super) struct Body {
     attrs: Vec<(&'static str, String)>,
-    payload: Vec<u8>,
+    /// Elements, encoded.
+    payload: Vec<Box<[u8]>>,
 }
 
 impl Body {
@@ -43,8 +44,8 @@ impl Body {
     }
 
     /// Adds an element, encoded.
-    pub(super) fn payload(&mut self, element: &[u8]) {
-        self.payload.extend_from_slice(element);
+    pub(super) fn payload(&mut self, element: Box<[u8]>) {
+        self.payload.push(element);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -56,7 +57,8 @@ impl Body {
     }
 
     pub(super) fn finish(self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(EMPTY_BODY.len() + self.payload.len() + 32 * self.attrs.len());
+        let payload: usize = self.payload.iter().map(|element| element.len()).sum();
+        let mut out = Vec::with_capacity(2 * EMPTY_BODY.len() + payload + 64 * self.attrs.len());
         let attrs = self.attrs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         write_start_tag(
             b"body",
@@ -67,7 +69,7 @@ impl Body {
             out.truncate(out.len() - 1);
             out.extend_from_slice(b"/>");
         } else {
-            out.extend_from_slice(&self.payload);
+            self.payload.iter().for_each(|element| out.extend_from_slice(element));
             write_end_tag(b"body", &mut out);
         }
         out

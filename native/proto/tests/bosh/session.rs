@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use megaphone_proto::bosh::{Closed, Condition, Config, Session};
+use megaphone_proto::bosh::{Closed, Condition, Config};
 use sha1::{Digest, Sha1};
 
 use crate::driver::{Driver, Outcome, body, short};
@@ -387,21 +387,6 @@ fn stanzas_in_one_answer_are_bounded_where_configured() {
         assert_eq!(outcome.answers[0].1.child_elements().len(), count);
     }
     assert!(driver.poll(104).is_nothing());
-}
-
-#[test]
-fn an_idle_session_is_small_and_keeps_no_more_than_its_window() {
-    let mut driver = ready();
-    for rid in 101..200 {
-        driver.poll(rid);
-        driver.send(&[MESSAGE]);
-    }
-    for rid in 200..203 {
-        driver.poll(rid);
-    }
-    assert_eq!(driver.session.queued_bytes(), 0);
-    let bytes = size_of::<Session>() + driver.session.heap_bytes();
-    assert!(bytes <= 330, "{} + {}", size_of::<Session>(), driver.session.heap_bytes());
 }
 
 #[test]
