@@ -142,7 +142,10 @@ comparable({Status, Headers, Body}, User) ->
     {Status, [Header || {Name, _} = Header <- lists:sort(Headers), is_compared(Name)], parsed(Body, User)};
 comparable(Other, _User) -> Other.
 
-is_compared(Name) -> not lists:member(Name, [<<"content-length">>, <<"date">>, <<"server">>, <<"connection">>]).
+%% The last two are sent by one side only: docs/differences.md.
+is_compared(Name) ->
+    not lists:member(Name, [<<"content-length">>, <<"date">>, <<"server">>, <<"connection">>,
+                            <<"x-content-type-options">>, <<"content-security-policy">>]).
 
 parsed(Body, User) ->
     Neutral = megaphone_ct_corpus:neutral_bytes(Body, User),

@@ -5,12 +5,13 @@
 //! that is one header field.
 #![no_main]
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use megaphone_fuzz::within_heap;
 use megaphone_fuzz::xml::WIDE;
-use megaphone_proto::bosh::{Condition, Config, Event, Request, RequestError, Session, terminal_body};
+use megaphone_proto::bosh::{Condition, Config, Request, RequestError, Session, terminal_body};
+use megaphone_proto::time::Time;
 use megaphone_proto::xmpp::{self, Limits, parse_element};
 
 /// As many bytes of tree, parser and copies of children come of one byte of a body at most.
@@ -51,10 +52,9 @@ fn check_bounds(request: &Request) {
 }
 
 fn check_session(request: Request) {
-    let (config, mut now) = (Config::default(), Duration::from_secs(1));
     let (host, payload) = (request.to.clone(), request.payload.clone());
-    let mut out = Vec::new();
-    let mut session = match Session::create(request, "s1d", TICKET, &config, now, &mut out) {
+    let mut session = match Session::create(request, "s1d", TICKET, Arc::new(Config::default()), Time::START)
+    {
         Ok(session) => session,
         Err(condition) => {
             assert_eq!((condition, host), (Condition::ImproperAddressing, None));
@@ -62,26 +62,20 @@ fn check_session(request: Request) {
             return;
         }
     };
+    let answer = session.poll_answer().unwrap_or_else(|| {
+        session.handle_timeout(session.poll_timeout().expect("an open session"));
+        session.poll_answer().expect("an answer in time")
+    });
+    assert!(answer.ticket == TICKET && session.poll_answer().is_none() && session.closed().is_none());
     let is_field = |byte: u8| matches!(byte, b' '..=b'~');
-    assert!(session.content_type().bytes().all(is_field) && !session.content_type().is_empty());
-    if !out.iter().any(|event| matches!(event, Event::Respond(..))) {
-        now = session.poll_timeout().expect("an open session");
-        session.handle_timeout(&config, now, &mut out);
+    assert!(answer.content_type.is_none_or(|value| !value.is_empty() && value.bytes().all(is_field)));
+    let body = parse_element(&answer.body, &WIDE).expect("an answer in XML");
+    assert_eq!(body.attr(b"sid"), Some(&b"s1d"[..]));
+    assert_eq!(body.attr(b"from"), host.as_deref().map(str::as_bytes));
+    let Some(xmpp::Event::StreamStart(header)) = session.poll_event() else { panic!("no header") };
+    assert_eq!(header.attr(b"to"), host.as_deref().map(str::as_bytes));
+    for stanza in payload {
+        assert_eq!(session.poll_event(), Some(xmpp::Event::Element(stanza)));
     }
-    let mut heard = Vec::new();
-    let mut answers = Vec::new();
-    for event in out {
-        match event {
-            Event::Stream(xmpp::Event::StreamStart(header)) => {
-                assert!(heard.is_empty() && header.attr(b"to") == host.as_deref().map(str::as_bytes));
-            }
-            Event::Stream(xmpp::Event::Element(stanza)) => heard.push(stanza),
-            Event::Respond(ticket, body) => answers.push((ticket, parse_element(&body, &WIDE))),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(heard, payload);
-    let [(TICKET, Ok(answer))] = &answers[..] else { panic!("{answers:?}") };
-    assert_eq!(answer.attr(b"sid"), Some(&b"s1d"[..]));
-    assert_eq!(answer.attr(b"from"), host.as_deref().map(str::as_bytes));
+    assert!(!session.has_events());
 }

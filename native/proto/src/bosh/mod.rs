@@ -1,26 +1,34 @@
 //! BOSH (XEP-0124) and XMPP over it (XEP-0206): sessions of one client over many HTTP requests.
 //!
 //! [`Request`] reads the body of a POST, [`Session`] is everything that a session remembers, and [`terminal_body`]
-//! answers a request that belongs to none. Knows nothing of HTTP: a request is named by a [`Ticket`] of the
-//! caller's, and answered with the bytes of a `<body/>`.
+//! answers a request that belongs to none. They know nothing of HTTP: a request is named by a [`Ticket`] of the
+//! caller's, and answered with the bytes of a `<body/>`. [`Exchange`] is the HTTP of one connection, and knows nothing
+//! of sessions.
 //!
 //! Where ejabberd 23.01 does otherwise than the XEPs, this follows the XEPs:
 //! - an answer that is no longer kept is `item-not-found`, where ejabberd holds the repeated request;
 //! - `ack` is given when the client asked for it, `content` is honoured, `ver` is the lower of the two;
-//! - a request with `pause` is answered, and one that asks for too long is a `policy-violation`;
+//! - a request with `pause` is answered at once, without a payload, and one that asks for too long is a
+//!   `policy-violation`;
 //! - `hold='0'` and `wait='0'` are answered at once, and polling is too frequent only when both polls are empty and
 //!   the answer to the first is too;
 //! - the end of a stream without an error is a `terminate` without a condition.
 
+mod exchange;
+mod output;
+mod queue;
 mod request;
 mod response;
 mod session;
 mod stream_info;
 mod window;
 
+pub use exchange::{Exchange, Response, is_bosh};
+pub use output::Answer;
+pub use queue::Encoded;
 pub use request::{Request, RequestError};
 pub use response::{EMPTY_BODY, terminal_body};
-pub use session::{Closed, Event, Session, Ticket};
+pub use session::{Closed, Session, Ticket};
 
 use std::time::Duration;
 
@@ -28,7 +36,7 @@ use std::time::Duration;
 pub const NS_HTTP_BIND: &str = "http://jabber.org/protocol/httpbind";
 /// The namespace of XMPP's attributes on it.
 pub const NS_XBOSH: &str = "urn:xmpp:xbosh";
-/// The Content-Type of answers, unless [`Session::content_type`] says otherwise.
+/// The Content-Type of answers, unless [`Answer::content_type`] says otherwise.
 pub const CONTENT_TYPE: &str = "text/xml; charset=utf-8";
 
 /// What a server grants its clients; one for all sessions of a host. Defaults are those of `mod_bosh`.

@@ -100,8 +100,14 @@ impl Request {
             new_key: text(&body, "newkey")
                 .map(|hex| key_hash(&hex).ok_or(RequestError::Attribute("newkey")))
                 .transpose()?,
-            payload: body.child_elements(),
+            payload: payload(&body),
         })
+    }
+
+    /// Whether a client may send it beyond the requests that it may have under way: to pause or to end the session
+    /// (XEP-0124 section 11).
+    pub(super) fn may_be_extra(&self) -> bool {
+        self.is_terminate || self.pause.is_some()
     }
 
     /// Whether it carries nothing that would ask for an answer sooner than a poll does.
@@ -124,22 +130,34 @@ fn lossless(bytes: &[u8]) -> Box<str> {
     String::from_utf8_lossy(bytes).into()
 }
 
+/// The stanzas of a body.
+fn payload(body: &Element) -> Vec<Element> {
+    body.child_elements()
+}
+
 fn number(body: &Element, name: &'static str) -> Result<Option<u64>, RequestError> {
-    let digits = |text: Box<str>| text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text);
-    text(body, name)
-        .map(|text| digits(text).and_then(|text| text.parse().ok()).ok_or(RequestError::Attribute(name)))
-        .transpose()
+    body.attr(name.as_bytes()).map(|text| clamped(text).ok_or(RequestError::Attribute(name))).transpose()
 }
 
 fn small_number(body: &Element, name: &'static str) -> Result<Option<u32>, RequestError> {
-    // More than fits is more than any bound that it is compared with.
-    Ok(number(body, name)?.map(|number| u32::try_from(number).unwrap_or(u32::MAX)))
+    Ok(number(body, name)?.map(small))
+}
+
+/// The number that these digits are. More than fits is more than any bound that it is compared with.
+fn clamped(digits: &[u8]) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let add = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    is_number.then(|| digits.iter().fold(0, add))
+}
+
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn version(text: &str) -> Result<(u32, u32), RequestError> {
     let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
-    match (major.parse(), minor.parse()) {
-        (Ok(major), Ok(minor)) => Ok((major, minor)),
+    match (clamped(major.as_bytes()), clamped(minor.as_bytes())) {
+        (Some(major), Some(minor)) => Ok((small(major), small(minor))),
         _ => Err(RequestError::Attribute("ver")),
     }
 }

@@ -3,36 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::output::{Answer, Output};
+use super::queue::{Encoded, Queue};
 use super::request::{KeyHash, Request, hash_of_key, key_hash};
-use super::response::{Body, EMPTY_BODY, Queue, recoverable_body, terminal_body};
+use super::response::recoverable_body;
 use super::stream_info::StreamInfo;
 use super::window::{Early, Held, Place, Repeated, Window};
-use super::{Condition, Config, NS_XBOSH};
-use crate::xmpp::{self, Element, NS_STREAM};
+use super::{Condition, Config};
+use crate::time::Time;
+use crate::xmpp;
+
+mod answering;
+
+use answering::Share;
 
 /// The version of XEP-0124 that this is.
 const VERSION: (u32, u32) = (1, 11);
 
-/// The caller's name for an HTTP request that wants an answer; unique among those of a session.
+/// An HTTP request of a session: names where its answer goes. The caller's number, unique among those of a session.
 pub type Ticket = u64;
-
-/// What a session wants done, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// For the c2s, as from an XML stream.
-    Stream(xmpp::Event),
-    /// Answer that HTTP request, with status 200, this body and the session's content type.
-    Respond(Ticket, Arc<[u8]>),
-    /// The session is over and to be forgotten; all requests are answered.
-    Closed(Closed),
-}
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
     /// The client ended it. The c2s has the end of the stream.
     ByClient,
-    /// The c2s, or whoever called [`Session::queue_end`], ended it.
+    /// The c2s, or whoever called [`Session::queue_end`] or [`Session::abort`], ended it.
     ByServer,
     /// The client was not heard of for too long.
     Inactive,
@@ -47,35 +43,43 @@ pub enum Closed {
 /// - [`handle_disconnect`](Self::handle_disconnect): an HTTP connection was lost before its request was answered;
 /// - [`handle_timeout`](Self::handle_timeout): the time that [`poll_timeout`](Self::poll_timeout) gave has come;
 /// - [`handle_delay`](Self::handle_delay): a request has arrived, and is kept back for a while;
-/// - [`queue_header`](Self::queue_header), [`queue_element`](Self::queue_element), [`queue_end`](Self::queue_end):
-///   the c2s has sent something; then, once for all that it sent in one go, [`flush`](Self::flush);
+/// - [`queue_header`](Self::queue_header), [`queue`](Self::queue), [`queue_end`](Self::queue_end): the c2s has sent
+///   something; then, once for all that it sent in one go, [`flush`](Self::flush);
 /// - [`abort`](Self::abort): the session has to end.
 ///
-/// What follows from it is appended to `out`, to be carried out in order. After [`Event::Closed`] nothing more comes.
-/// `now` is time since any fixed start and never goes back; `config` is the same in each call.
+/// After any of them: [`poll_answer`](Self::poll_answer) until there is none, [`poll_event`](Self::poll_event) as fast as
+/// the c2s takes events, [`poll_timeout`](Self::poll_timeout), and [`closed`](Self::closed). A closed session is to be
+/// forgotten when its events and answers are taken: nothing more comes. `now` never goes back.
 ///
-/// Bounded by the `requests` that the session allows (one more than it holds): as many requests are held or waiting
-/// for their turn, and as many answers kept. What the c2s queued is not bounded here
-/// ([`queued_bytes`](Self::queued_bytes) tells).
+/// Bounded by the `requests` that the session allows (one more than it holds), and the one more that a client may send
+/// to pause or to end the session: as many requests are held or waiting for their turn, and as many answers kept, twice as
+/// many when the client says that it lacks them. So are the events, if the owner calls [`handle_request`](Self::handle_request) only while there are
+/// [none](Self::has_events); else it keeps the request itself and says so by [`handle_delay`](Self::handle_delay). What
+/// the c2s queued is not bounded here ([`queued_bytes`](Self::queued_bytes) tells).
+///
+/// While idle, that is with one request held, it holds 24 bytes for that, what its requests said of the stream, and 32
+/// bytes and the answer for each answer kept, up to `requests` less those held. An empty answer is kept in 16 bytes.
 #[derive(Debug)]
 pub struct Session {
+    config: Arc<Config>,
     stream: StreamInfo,
     /// What the first answer says of the session, until it is given.
     created: Option<Box<Created>>,
     /// The hash that the next request's key has to have.
-    key: Option<KeyHash>,
+    key: Option<Box<KeyHash>>,
     window: Window,
+    /// What the c2s sent, while there is anything.
+    queue: Option<Box<Queue>>,
+    output: Output,
     wait_seconds: u32,
+    /// When the last request came, if it was an empty poll and its answer, unless still due, had no payload.
+    polled_at: Option<Time>,
+    /// When the session ends unless a request is waiting.
+    inactive_at: Time,
     wants_acks: bool,
     /// Who has ended the stream; nothing more goes to or comes from the c2s.
     ending: Option<Closed>,
-    is_closed: bool,
-    queue: Queue,
-    /// When the last request came, in milliseconds, if it was an empty poll and its answer, unless still due, had no
-    /// payload.
-    polled_at: Option<u64>,
-    /// When the session ends unless a request is waiting, in milliseconds.
-    inactive_at: u64,
+    closed: Option<Closed>,
 }
 
 #[derive(Debug)]
@@ -85,7 +89,7 @@ struct Created {
 }
 
 impl Session {
-    /// A session for a request without one, and its stream header in `out`. The answer waits for what the c2s says
+    /// A session for a request without one; its first event is the stream header. The answer waits for what the c2s says
     /// to that. `sid` has to come from a cryptographic source.
     ///
     /// Fails with [`Condition::ImproperAddressing`] when the request says no host.
@@ -93,382 +97,300 @@ impl Session {
         request: Request,
         sid: &str,
         ticket: Ticket,
-        config: &Config,
-        now: Duration,
-        out: &mut Vec<Event>,
+        config: Arc<Config>,
+        now: Time,
     ) -> Result<Self, Condition> {
-        let to = request.to.ok_or(Condition::ImproperAddressing)?;
+        let stream = StreamInfo::of_session(&request).ok_or(Condition::ImproperAddressing)?;
         let max_wait = u32::try_from(config.max_wait.as_secs()).unwrap_or(u32::MAX);
-        let wait_seconds = request.wait.unwrap_or(max_wait).min(max_wait);
         let hold = request.hold.and_then(|hold| u8::try_from(hold).ok()).unwrap_or(config.max_hold);
-        let now = millis(now);
+        let version = request.version.unwrap_or(VERSION).min(VERSION);
         let mut session = Self {
-            stream: StreamInfo::new(
-                &to,
-                request.xmpp_version.as_deref(),
-                request.lang.as_deref(),
-                request.content.as_deref(),
-            ),
-            created: Some(Box::new(Created {
-                sid: sid.into(),
-                version: request.version.unwrap_or(VERSION).min(VERSION),
-            })),
-            key: request.new_key,
+            stream,
+            created: Some(Box::new(Created { sid: sid.into(), version })),
+            key: request.new_key.map(Box::new),
             window: Window::new(request.rid, hold.min(config.max_hold)),
-            wait_seconds,
+            queue: None,
+            output: Output::default(),
+            wait_seconds: request.wait.unwrap_or(max_wait).min(max_wait),
+            polled_at: None,
+            inactive_at: now.after(config.max_inactivity),
             wants_acks: request.ack == Some(1),
             ending: None,
-            is_closed: false,
-            queue: Queue::default(),
-            polled_at: None,
-            inactive_at: now + millis(config.max_inactivity),
+            closed: None,
+            config,
         };
         session.window.hold(Held { ticket: Some(ticket), answer_at: session.answer_at(now) });
-        session.stream_event(session.stream.start(), out);
-        for stanza in request.payload {
-            session.stream_event(xmpp::Event::Element(stanza), out);
-        }
-        session.settle(config, now, out);
+        session.start_stream();
+        session.take_payload(request);
+        session.settle(now);
         Ok(session)
     }
 
-    /// A request has arrived.
-    pub fn handle_request(
-        &mut self,
-        request: Request,
-        ticket: Ticket,
-        config: &Config,
-        now: Duration,
-        out: &mut Vec<Event>,
-    ) {
-        let now = millis(now);
-        match self.window.place(request.rid) {
-            _ if self.is_closed => self.fail(Condition::ItemNotFound, Some(ticket), out),
-            Place::Beyond => self.fail(Condition::ItemNotFound, Some(ticket), out),
+    /// A request has arrived. Not to be called while there [are events](Self::has_events).
+    pub fn handle_request(&mut self, request: Request, ticket: Ticket, now: Time) {
+        match self.window.place(request.rid, request.may_be_extra()) {
+            _ if self.closed.is_some() => self.fail(Condition::ItemNotFound, Some(ticket)),
+            Place::Beyond => self.fail(Condition::ItemNotFound, Some(ticket)),
             Place::Early => {
                 let replaced = self.window.take_early(request, ticket);
-                out.extend(replaced.map(|before| respond(before, recoverable_body())));
-                self.extend_rest(now, config);
+                self.recover(replaced);
+                self.extend_rest(now);
             }
             Place::Past => {
-                self.repeat(request.rid, ticket, out);
-                self.extend_rest(now, config);
+                self.repeat(request.rid, ticket);
+                self.extend_rest(now);
             }
             Place::Next => {
-                self.process(request, Some(ticket), config, now, out);
-                while !self.is_closed
+                self.process(request, Some(ticket), now);
+                while self.closed.is_none()
                     && let Some(Early { ticket, request }) = self.window.next_early()
                 {
-                    self.process(*request, ticket, config, now, out);
+                    self.process(*request, ticket, now);
                 }
             }
         }
-        self.settle(config, now, out);
+        self.settle(now);
     }
 
     /// The connection of a request that is not answered was lost. Its answer will be kept for the client to ask for
     /// again.
-    pub fn handle_disconnect(&mut self, ticket: Ticket, config: &Config, now: Duration) {
+    pub fn handle_disconnect(&mut self, ticket: Ticket, now: Time) {
         if self.window.lose(ticket) {
-            self.rest(millis(now), config.max_inactivity);
-        }
-    }
-
-    /// When to call [`handle_timeout`](Self::handle_timeout); earlier does no harm.
-    pub fn poll_timeout(&self) -> Option<Duration> {
-        let at = if self.window.is_waiting() { self.window.oldest()?.answer_at } else { self.inactive_at };
-        (!self.is_closed).then(|| Duration::from_millis(at))
-    }
-
-    /// Time has passed: requests that waited long enough are answered, and an inactive session ends.
-    pub fn handle_timeout(&mut self, config: &Config, now: Duration, out: &mut Vec<Event>) {
-        let now = millis(now);
-        if self.is_closed {
-            return;
-        }
-        if !self.window.is_waiting() && now >= self.inactive_at {
-            self.answer_all(Some(Condition::ItemNotFound), out);
-            self.close(Closed::Inactive, out);
-        }
-        while self.window.is_waiting() && self.window.oldest().is_some_and(|held| held.answer_at <= now) {
-            self.answer_oldest(config, now, out);
+            self.rest(now, self.config.max_inactivity);
         }
     }
 
     /// A request has arrived that the caller will pass on later, or was lost before that: the session is not inactive.
-    pub fn handle_delay(&mut self, config: &Config, now: Duration) {
-        self.extend_rest(millis(now), config);
+    pub fn handle_delay(&mut self, now: Time) {
+        self.extend_rest(now);
     }
 
-    /// Ends the session at once. All its requests are answered with the condition; what is queued is left in
-    /// [`undelivered`](Self::undelivered).
-    pub fn abort(&mut self, condition: Condition, out: &mut Vec<Event>) {
-        self.answer_all(Some(condition), out);
-        self.close(Closed::ByServer, out);
-    }
-
-    /// The c2s has sent a stream header with these attributes.
-    pub fn queue_header<'a>(&mut self, attrs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) {
-        let (mut id, mut version) = (&b""[..], &b""[..]);
-        for (name, value) in attrs {
-            match name {
-                b"id" => id = value,
-                b"version" => version = value,
-                _ => {}
-            }
+    /// Time has passed: requests that waited long enough are answered, and an inactive session ends.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.closed.is_some() {
+            return;
         }
-        self.queue.push_header(id, version);
+        if !self.window.is_waiting() && now >= self.inactive_at {
+            self.answer_all(Some(Condition::ItemNotFound));
+            self.closed = Some(Closed::Inactive);
+        }
+        while self.window.is_waiting() && self.window.oldest().is_some_and(|held| held.answer_at <= now) {
+            self.answer_oldest(Share::Usual, now);
+        }
+    }
+
+    /// What the c2s is to be told next, as from an XML stream. Events stay until they are taken, also when the session
+    /// is over.
+    pub fn poll_event(&mut self) -> Option<xmpp::Event> {
+        self.output.take_event()
+    }
+
+    /// Whether there is an event.
+    pub fn has_events(&self) -> bool {
+        self.output.has_events()
+    }
+
+    /// Which request to answer next, and with what.
+    pub fn poll_answer(&mut self) -> Option<Answer> {
+        self.output.take_answer()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout); earlier does no harm. None when it is over.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let at = if self.window.is_waiting() { self.window.oldest()?.answer_at } else { self.inactive_at };
+        self.closed.is_none().then_some(at)
+    }
+
+    /// Whether and how it is over. All requests are answered; what is left is to take the events and answers.
+    pub fn closed(&self) -> Option<Closed> {
+        self.closed
+    }
+
+    /// The c2s has sent a stream header with this `id` and `version`; empty where it has none.
+    pub fn queue_header(&mut self, id: &[u8], version: &[u8]) {
+        if self.ending.is_none() {
+            self.queue.get_or_insert_default().push_header(id, version);
+        }
     }
 
     /// The c2s has sent a stanza or another element. After a stream error nothing more is sent.
-    pub fn queue_element(&mut self, element: &Element) {
+    pub fn queue(&mut self, element: Encoded) {
         if self.ending.is_none() {
-            self.queue.push_element(element);
-            self.ending = (element.name() == b"stream:error").then_some(Closed::ByServer);
+            self.ending = element.is_stream_error().then_some(Closed::ByServer);
+            self.queue.get_or_insert_default().push_element(element);
         }
     }
 
     /// The c2s has ended the stream, or is gone. The client hears of it in its next answer; until then, or until it
     /// is inactive, the session stays.
     pub fn queue_end(&mut self, condition: Option<Condition>) {
-        if self.ending.is_none() {
-            self.queue.push_end(condition);
-            self.ending = Some(Closed::ByServer);
-        }
+        self.end(Closed::ByServer, condition);
     }
 
     /// Answers waiting requests with what is queued.
-    pub fn flush(&mut self, config: &Config, now: Duration, out: &mut Vec<Event>) {
-        self.settle(config, millis(now), out);
+    pub fn flush(&mut self, now: Time) {
+        self.settle(now);
+    }
+
+    /// Ends the session at once. All its requests are answered with the condition; what is queued is left in
+    /// [`undelivered`](Self::undelivered).
+    pub fn abort(&mut self, condition: Condition) {
+        self.answer_all(Some(condition));
+        self.closed.get_or_insert(Closed::ByServer);
     }
 
     /// Bytes of the elements that are queued.
     pub fn queued_bytes(&self) -> usize {
-        self.queue.bytes()
+        self.queue.as_ref().map_or(0, |queue| queue.bytes())
     }
 
-    /// The elements, encoded, that the client never got. ejabberd routes messages among them again when a session
-    /// ends.
+    /// The stanzas, encoded, that the client never got; the server's own elements, such as its features and errors, are
+    /// not among them. ejabberd routes messages among them again when a session ends.
     pub fn undelivered(&self) -> impl Iterator<Item = &[u8]> {
-        self.queue.elements()
+        self.queue.iter().flat_map(|queue| queue.stanzas())
     }
 
-    /// The Content-Type of answers.
-    pub fn content_type(&self) -> &str {
-        self.stream.content().unwrap_or(super::CONTENT_TYPE)
-    }
-
-    /// Bytes of heap memory that the session holds, what is queued and what came early apart.
+    /// Bytes of heap memory that the session holds; what is queued, came early or was not yet polled apart.
     pub fn heap_bytes(&self) -> usize {
-        self.stream.heap_bytes() + self.window.heap_bytes()
+        let created = self.created.as_ref().map_or(0, |created| size_of::<Created>() + created.sid.len());
+        let key = self.key.as_ref().map_or(0, |_| size_of::<KeyHash>());
+        self.stream.heap_bytes() + self.window.heap_bytes() + created + key
     }
 
-    fn answer_at(&self, now: u64) -> u64 {
-        now + 1000 * u64::from(self.wait_seconds)
+    fn answer_at(&self, now: Time) -> Time {
+        now.after(Duration::from_secs(self.wait_seconds.into()))
     }
 
     /// Starts the time of inactivity, if no request is waiting.
-    fn rest(&mut self, now: u64, inactivity: Duration) {
+    fn rest(&mut self, now: Time, inactivity: Duration) {
         if !self.window.is_waiting() {
-            self.inactive_at = now + millis(inactivity);
+            self.inactive_at = now.after(inactivity);
         }
     }
 
     /// A sign of life that is no new request: it does not end a pause.
-    fn extend_rest(&mut self, now: u64, config: &Config) {
-        self.inactive_at = self.inactive_at.max(now + millis(config.max_inactivity));
+    fn extend_rest(&mut self, now: Time) {
+        self.inactive_at = self.inactive_at.max(now.after(self.config.max_inactivity));
     }
 
     /// A request that was processed before comes again (XEP-0124 section 14.3).
-    fn repeat(&mut self, rid: u64, ticket: Ticket, out: &mut Vec<Event>) {
+    fn repeat(&mut self, rid: u64, ticket: Ticket) {
         match self.window.repeat(rid, ticket) {
-            Repeated::Held(replaced) => {
-                out.extend(replaced.map(|before| respond(before, recoverable_body())));
-            }
-            Repeated::Kept(body) => out.push(Event::Respond(ticket, body)),
-            Repeated::Forgotten => self.fail(Condition::ItemNotFound, Some(ticket), out),
+            Repeated::Held(replaced) => self.recover(replaced),
+            Repeated::Kept(body) => self.respond(ticket, body),
+            Repeated::Forgotten => self.fail(Condition::ItemNotFound, Some(ticket)),
+        }
+    }
+
+    /// Tells a request that another came in its place.
+    fn recover(&mut self, replaced: Option<Ticket>) {
+        if let Some(ticket) = replaced {
+            self.respond(ticket, recoverable_body().into());
         }
     }
 
     /// Processes the request whose turn it is.
-    fn process(
-        &mut self,
-        request: Request,
-        ticket: Option<Ticket>,
-        config: &Config,
-        now: u64,
-        out: &mut Vec<Event>,
-    ) {
+    fn process(&mut self, request: Request, ticket: Option<Ticket>, now: Time) {
         let pause = request.pause.map(|seconds| Duration::from_secs(seconds.into()));
         if !self.is_key_valid(&request) {
-            return self.fail(Condition::ItemNotFound, ticket, out);
+            return self.fail(Condition::ItemNotFound, ticket);
         }
-        if self.polls_too_often(&request, config, now) || pause.is_some_and(|pause| pause > config.max_pause)
-        {
-            return self.fail(Condition::PolicyViolation, ticket, out);
-        }
-        if self.wants_acks {
-            self.window.forget_up_to(request.ack.unwrap_or(0));
+        if self.polls_too_often(&request, now) || pause.is_some_and(|pause| pause > self.config.max_pause) {
+            return self.fail(Condition::PolicyViolation, ticket);
         }
         self.window.hold(Held { ticket, answer_at: self.answer_at(now) });
+        self.window.acknowledge(request.ack.filter(|_| self.wants_acks), request.may_be_extra());
+        let is_terminate = request.is_terminate;
         if request.is_restart {
             self.stream = self.stream.restarted(&request);
-            self.stream_event(self.stream.start(), out);
+            self.start_stream();
         } else {
-            for stanza in request.payload {
-                self.stream_event(xmpp::Event::Element(stanza), out);
-            }
+            self.take_payload(request);
         }
-        if request.is_terminate {
-            self.terminate(config, now, out);
+        if is_terminate {
+            self.terminate(now);
         } else if let Some(pause) = pause {
-            while self.window.held_len() > 0 {
-                self.answer_oldest(config, now, out);
-            }
-            self.rest(now, pause);
+            self.pause(pause, now);
         }
     }
 
     /// The client ends the session: the request that says so is answered last, with all that is left.
-    fn terminate(&mut self, config: &Config, now: u64, out: &mut Vec<Event>) {
-        self.stream_event(xmpp::Event::StreamEnd("stream:stream".into()), out);
+    fn terminate(&mut self, now: Time) {
+        self.stream_event(xmpp::Event::StreamEnd("stream:stream".into()));
         while self.window.held_len() > 1 {
-            self.answer_oldest(config, now, out);
+            self.answer_oldest(Share::Usual, now);
         }
-        if self.ending.is_none() {
-            self.queue.push_end(None);
-            self.ending = Some(Closed::ByClient);
+        self.end(Closed::ByClient, None);
+        self.answer_oldest(Share::All, now);
+        self.answer_all(None);
+        self.closed.get_or_insert(Closed::ByClient);
+    }
+
+    /// The client pauses (XEP-0124 section 10): all requests are answered at once, the one that says so, which is the
+    /// last, without a payload. When the stream has ended there is nothing to pause, and the client hears of that.
+    fn pause(&mut self, pause: Duration, now: Time) {
+        while self.window.held_len() > 1 {
+            self.answer_oldest(Share::Usual, now);
         }
-        self.answer_oldest(&Config { max_concat: None, ..*config }, now, out);
-        self.answer_all(None, out);
-        self.close(Closed::ByClient, out);
+        let share = if self.ending.is_some() { Share::All } else { Share::Nothing };
+        self.answer_oldest(share, now);
+        // It makes the time longer, and not shorter.
+        self.rest(now, pause.max(self.config.max_inactivity));
     }
 
     /// Checks the key, when keys are in use, and remembers the next (XEP-0124 section 15.4).
     fn is_key_valid(&mut self, request: &Request) -> bool {
-        let valid = match (self.key, &request.key) {
-            (None, _) => true,
-            (Some(announced), Some(key)) => hash_of_key(key) == announced,
-            (Some(_), None) => false,
-        };
-        if let (Some(_), Some(key)) = (self.key, &request.key) {
+        let mut is_valid = true;
+        if let Some(announced) = &mut self.key {
+            let key = request.key.as_deref();
+            is_valid = key.is_some_and(|key| hash_of_key(key) == **announced);
             // A key is the hash of the next one, in hex. What is no hash at all is no key's hash, and neither in
             // practice is zero.
-            self.key = Some(key_hash(key).unwrap_or_default());
+            **announced = key.and_then(key_hash).unwrap_or_default();
         }
-        if request.new_key.is_some() {
-            self.key = request.new_key;
+        if let Some(new_key) = request.new_key {
+            self.key = Some(Box::new(new_key));
         }
-        valid
+        is_valid
     }
 
     /// Whether a client that polls has sent two empty requests too close to each other, although the answer to the
     /// first had nothing for it (XEP-0124 section 12).
-    fn polls_too_often(&mut self, request: &Request, config: &Config, now: u64) -> bool {
+    fn polls_too_often(&mut self, request: &Request, now: Time) -> bool {
         let polled_at = request.is_empty_poll().then_some(now);
         let before = std::mem::replace(&mut self.polled_at, polled_at);
         let is_polling = self.window.hold_count() == 0 || self.wait_seconds == 0;
         // When both came before their turn, the first is still to be answered.
-        let gets_payload = self.window.held_len() > 0 && self.queue.bytes() > 0;
+        let gets_payload = self.window.held_len() > 0 && self.queued_bytes() > 0;
         is_polling
             && polled_at.is_some()
             && !gets_payload
-            && before.is_some_and(|before| now < before + millis(config.polling))
+            && before.is_some_and(|before| now.since(before) < self.config.polling)
     }
 
-    /// Answers what need not or must not wait any longer.
-    fn settle(&mut self, config: &Config, now: u64, out: &mut Vec<Event>) {
-        while !self.is_closed {
-            let at_once = self.wait_seconds == 0 && self.window.held_len() > 0;
-            let has_news = self.queue.is_urgent() && self.window.is_waiting();
-            if self.window.holds_too_many() || at_once || has_news {
-                self.answer_oldest(config, now, out);
-            } else {
-                break;
-            }
-        }
-    }
-
-    /// Answers the oldest of the held requests with what is queued, and keeps the answer.
-    fn answer_oldest(&mut self, config: &Config, now: u64, out: &mut Vec<Event>) {
-        let Some(Held { ticket, .. }) = self.window.take_oldest() else { return };
-        let mut body = Body::default();
-        let created = self.created.take();
-        if let Some(created) = &created {
-            self.write_created(created, config, &mut body);
-        }
-        if self.wants_acks && (self.window.held_len() > 0 || created.is_some()) {
-            body.attr("ack", self.window.rid());
-        }
-        // What no connection would carry waits for one that does.
-        let ends = ticket.is_some() && self.queue.fill(&mut body, config.max_concat);
-        if body.has_payload() && self.window.held_len() == 0 {
-            self.polled_at = None;
-        }
-        let body = (!body.is_empty()).then(|| Arc::from(body.finish()));
-        if let Some(ticket) = ticket {
-            out.push(Event::Respond(ticket, body.clone().unwrap_or_else(|| EMPTY_BODY.into())));
-        }
-        self.window.keep(body);
-        self.rest(now, config.max_inactivity);
-        if ends {
-            self.answer_all(None, out);
-            self.close(self.ending.unwrap_or(Closed::ByServer), out);
-        }
-    }
-
-    /// The attributes of the answer that creates a session (XEP-0124 section 7.2, XEP-0206 section 3).
-    fn write_created(&self, created: &Created, config: &Config, body: &mut Body) {
-        let (major, minor) = created.version;
-        body.attr("sid", &created.sid);
-        body.attr("wait", self.wait_seconds);
-        body.attr("ver", format_args!("{major}.{minor}"));
-        body.attr("polling", config.polling.as_secs());
-        body.attr("inactivity", config.max_inactivity.as_secs());
-        body.attr("hold", self.window.hold_count());
-        body.attr("xmpp:restartlogic", "true");
-        body.attr("requests", self.window.requests());
-        body.attr("secure", "true");
-        body.attr("maxpause", config.max_pause.as_secs());
-        body.attr("xmlns:xmpp", NS_XBOSH);
-        body.attr("xmlns:stream", NS_STREAM);
-        body.attr("from", self.stream.to());
-    }
-
-    /// The client broke a rule: the request that did it is told so, others that another did.
-    fn fail(&mut self, condition: Condition, ticket: Option<Ticket>, out: &mut Vec<Event>) {
-        self.answer_all(Some(Condition::OtherRequest), out);
-        out.extend(ticket.map(|ticket| respond(ticket, terminal_body(condition))));
-        self.close(Closed::Failed(condition), out);
-    }
-
-    /// Ends all requests that are not answered.
-    fn answer_all(&mut self, condition: Option<Condition>, out: &mut Vec<Event>) {
-        for ticket in self.window.take_tickets() {
-            let mut body = Body::default();
-            body.terminate(condition);
-            out.push(respond(ticket, body.finish()));
-        }
-    }
-
-    fn close(&mut self, how: Closed, out: &mut Vec<Event>) {
-        if !self.is_closed {
-            self.is_closed = true;
-            out.push(Event::Closed(how));
-        }
-    }
-
-    fn stream_event(&self, event: xmpp::Event, out: &mut Vec<Event>) {
+    /// The stream ends with what is queued.
+    fn end(&mut self, how: Closed, condition: Option<Condition>) {
         if self.ending.is_none() {
-            out.push(Event::Stream(event));
+            self.queue.get_or_insert_default().push_end(condition);
+            self.ending = Some(how);
         }
     }
-}
 
-fn respond(ticket: Ticket, body: Vec<u8>) -> Event {
-    Event::Respond(ticket, body.into())
-}
+    fn start_stream(&mut self) {
+        let start = self.stream.start();
+        self.stream_event(start);
+        self.stream.keep_short();
+    }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    fn take_payload(&mut self, request: Request) {
+        for stanza in request.payload {
+            self.stream_event(xmpp::Event::Element(stanza));
+        }
+    }
+
+    fn stream_event(&mut self, event: xmpp::Event) {
+        if self.ending.is_none() {
+            self.output.push_event(event);
+        }
+    }
 }

@@ -4,6 +4,9 @@ use super::NS_XBOSH;
 use super::request::Request;
 use crate::xmpp::{ElementBuilder, Event, NS_CLIENT, NS_STREAM};
 
+/// Longest version and language that is kept, in bytes.
+const MAX_KEPT: usize = 255;
+
 /// Host, version, language and Content-Type, the last three empty where they were not given. Between them lie zero
 /// bytes, which XML cannot hold.
 #[derive(Debug)]
@@ -13,6 +16,23 @@ impl StreamInfo {
     pub(super) fn new(to: &str, version: Option<&str>, lang: Option<&str>, content: Option<&str>) -> Self {
         let or_empty = Option::unwrap_or_default;
         Self(format!("{to}\0{}\0{}\0{}", or_empty(version), or_empty(lang), or_empty(content)).into())
+    }
+
+    /// None when the request for a session says no host.
+    pub(super) fn of_session(request: &Request) -> Option<Self> {
+        let to = request.to.as_deref()?;
+        let (version, lang) = (request.xmpp_version.as_deref(), request.lang.as_deref());
+        Some(Self::new(to, version, lang, request.content.as_deref()))
+    }
+
+    /// Forgets a version and a language of unusual length, which would be needed for nothing but a restart that says
+    /// neither: they stay for as long as the session.
+    pub(super) fn keep_short(&mut self) {
+        let is_short = |text: &&str| text.len() <= MAX_KEPT;
+        if !self.version().iter().chain(&self.lang()).all(is_short) {
+            let version = self.version().filter(is_short);
+            *self = Self::new(self.to(), version, self.lang().filter(is_short), self.content());
+        }
     }
 
     /// After a restart by a request that may say some of it anew.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::request::Request;
 use super::response::EMPTY_BODY;
 use super::session::Ticket;
+use crate::time::Time;
 
 /// Where a request id lies.
 pub(super) enum Place {
@@ -35,8 +36,7 @@ pub(super) enum Repeated {
 pub(super) struct Held {
     /// None when its connection was lost.
     pub(super) ticket: Option<Ticket>,
-    /// In milliseconds.
-    pub(super) answer_at: u64,
+    pub(super) answer_at: Time,
 }
 
 /// Received before its turn.
@@ -49,10 +49,14 @@ pub(super) struct Early {
 /// An answer; none is [`EMPTY_BODY`].
 type Kept = Option<Arc<[u8]>>;
 
-/// The requests of a session; each list is bounded by [`Window::requests`].
+/// The requests of a session; each list is bounded by [`Window::requests`] and the one that a client may send beyond.
 ///
 /// Requests are processed and answered in the order of their ids. So those held are the last that were processed, and
 /// those whose answers are kept come right before them, and neither has to say its id.
+///
+/// Answers are kept for as long as the client may ask for them again: to the last [`Window::requests`] of its requests,
+/// those held among them. A client that sends a request has the answers to those further behind, unless it says by `ack`
+/// that it does not: then twice as many are kept at most.
 #[derive(Debug)]
 pub(super) struct Window {
     /// The last request that was processed; all before it were.
@@ -60,15 +64,16 @@ pub(super) struct Window {
     /// How many requests are held.
     hold: u8,
     held: Vec<Held>,
-    early: Vec<Early>,
     kept: Vec<Kept>,
+    #[expect(clippy::box_collection, reason = "rare, and so 8 bytes where there are none")]
+    early: Option<Box<Vec<Early>>>,
 }
 
 impl Window {
     /// Before the first request, which has this id.
     pub(super) fn new(first_rid: u64, hold: u8) -> Self {
         let rid = first_rid.saturating_sub(1);
-        Self { rid, hold, held: Vec::new(), early: Vec::new(), kept: Vec::new() }
+        Self { rid, hold, held: Vec::new(), kept: Vec::new(), early: None }
     }
 
     pub(super) fn rid(&self) -> u64 {
@@ -84,9 +89,11 @@ impl Window {
         u64::from(self.hold) + 1
     }
 
-    pub(super) fn place(&self, rid: u64) -> Place {
+    /// `extra`: whether it is to pause or to end the session. A client may send one such request more than it may have
+    /// under way (XEP-0124 section 11).
+    pub(super) fn place(&self, rid: u64, extra: bool) -> Place {
         match rid {
-            rid if rid > self.rid + self.requests() => Place::Beyond,
+            rid if rid > self.rid + self.requests() + u64::from(extra) => Place::Beyond,
             rid if rid > self.rid + 1 => Place::Early,
             rid if rid == self.rid + 1 => Place::Next,
             _ => Place::Past,
@@ -95,10 +102,11 @@ impl Window {
 
     /// Keeps a request until its turn. The ticket that it replaces, when it is repeated.
     pub(super) fn take_early(&mut self, request: Request, ticket: Ticket) -> Option<Ticket> {
-        match self.early.iter_mut().find(|early| early.request.rid == request.rid) {
+        let all = self.early.get_or_insert_default();
+        match all.iter_mut().find(|early| early.request.rid == request.rid) {
             Some(early) => early.ticket.replace(ticket),
             None => {
-                self.early.push(Early { ticket: Some(ticket), request: Box::new(request) });
+                all.push(Early { ticket: Some(ticket), request: Box::new(request) });
                 None
             }
         }
@@ -106,8 +114,13 @@ impl Window {
 
     /// The request whose turn it is, if it came early.
     pub(super) fn next_early(&mut self) -> Option<Early> {
-        let index = self.early.iter().position(|early| early.request.rid == self.rid + 1)?;
-        Some(self.early.swap_remove(index))
+        let all = self.early.as_mut()?;
+        let index = all.iter().position(|early| early.request.rid == self.rid + 1)?;
+        let next = all.swap_remove(index);
+        if all.is_empty() {
+            self.early = None;
+        }
+        Some(next)
     }
 
     pub(super) fn repeat(&mut self, rid: u64, ticket: Ticket) -> Repeated {
@@ -128,6 +141,15 @@ impl Window {
         // One more than is held, for as long as it takes to answer the oldest.
         self.held.reserve_exact(1);
         self.held.push(held);
+    }
+
+    /// The request that was processed last says which answers the client has: those up to its `ack` or, without one,
+    /// those further behind than requests may be under way. `extra` as for [`place`](Self::place).
+    pub(super) fn acknowledge(&mut self, ack: Option<u64>, extra: bool) {
+        let behind = |requests: u64| self.rid.saturating_sub(requests);
+        // A client may have an answer and lack the one before it.
+        let arrived = ack.map(|ack| ack.max(behind(2 * self.requests())));
+        self.forget_up_to(arrived.unwrap_or(behind(self.requests() + u64::from(extra))));
     }
 
     pub(super) fn held_len(&self) -> usize {
@@ -152,27 +174,24 @@ impl Window {
         (!self.held.is_empty()).then(|| self.held.remove(0))
     }
 
-    /// Keeps the answer to the request that was taken last, in place of the oldest when as many are kept as the
-    /// client may have missed.
+    /// Keeps the answer to the request that was taken last.
     pub(super) fn keep(&mut self, body: Kept) {
-        let requests = usize::from(self.hold) + 1;
-        if self.kept.len() >= requests {
-            self.kept.remove(0);
-        }
-        self.kept.reserve_exact(requests - self.kept.len());
+        self.kept.reserve_exact(1);
         self.kept.push(body);
     }
 
-    /// The client has the answers up to that one.
-    pub(super) fn forget_up_to(&mut self, rid: u64) {
+    fn forget_up_to(&mut self, rid: u64) {
         let last_kept = self.rid - self.held.len() as u64;
         let wanted = usize::try_from(last_kept.saturating_sub(rid)).unwrap_or(usize::MAX);
         self.kept.drain(..self.kept.len().saturating_sub(wanted));
+        self.kept.shrink_to_fit();
     }
 
     /// A connection was lost; whether a held request was on it.
     pub(super) fn lose(&mut self, ticket: Ticket) -> bool {
-        for early in self.early.iter_mut().filter(|early| early.ticket == Some(ticket)) {
+        for early in
+            self.early.iter_mut().flat_map(|all| all.iter_mut()).filter(|early| early.ticket == Some(ticket))
+        {
             early.ticket = None;
         }
         let held = self.held.iter_mut().find(|held| held.ticket == Some(ticket));
@@ -181,8 +200,10 @@ impl Window {
 
     /// Takes the tickets of all requests that are not answered.
     pub(super) fn take_tickets(&mut self) -> Vec<Ticket> {
-        let held = self.held.drain(..).filter_map(|held| held.ticket);
-        held.chain(self.early.drain(..).filter_map(|early| early.ticket)).collect()
+        let held = std::mem::take(&mut self.held);
+        let early = self.early.take().unwrap_or_default();
+        let held = held.into_iter().filter_map(|held| held.ticket);
+        held.chain(early.into_iter().filter_map(|early| early.ticket)).collect()
     }
 
     /// Heap memory, early requests apart.

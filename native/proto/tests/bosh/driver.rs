@@ -1,8 +1,10 @@
 //! A session with a clock of its own, and its answers read back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use megaphone_proto::bosh::{Closed, Config, Event, Request, Session, Ticket};
+use megaphone_proto::bosh::{Closed, Config, Encoded, Request, Session, Ticket};
+use megaphone_proto::time::Time;
 use megaphone_proto::xmpp::{self, Element, Limits, element_to_vec, parse_element};
 
 pub(crate) const SID: &str = "s1d";
@@ -35,22 +37,20 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn of(events: Vec<Event>) -> Self {
-        let mut outcome = Self::default();
-        for event in events {
-            assert_eq!(outcome.closed, None, "nothing follows the end");
-            match event {
-                Event::Respond(ticket, bytes) => {
-                    outcome.answers.push((ticket, parse_element(&bytes, &Limits::default()).unwrap()));
-                }
-                Event::Stream(xmpp::Event::StreamStart(el)) => {
-                    outcome.stream.push(format!("start {}", text_of(&el)))
-                }
-                Event::Stream(xmpp::Event::Element(el)) => outcome.stream.push(text_of(&el)),
-                Event::Stream(xmpp::Event::StreamEnd(_)) => outcome.stream.push("end".to_owned()),
-                Event::Closed(how) => outcome.closed = Some(how),
-            }
+    /// Takes all that the session has to say.
+    fn of(session: &mut Session) -> Self {
+        let mut outcome = Self { closed: session.closed(), ..Self::default() };
+        while let Some(answer) = session.poll_answer() {
+            outcome.answers.push((answer.ticket, parse_element(&answer.body, &Limits::default()).unwrap()));
         }
+        while let Some(event) = session.poll_event() {
+            outcome.stream.push(match event {
+                xmpp::Event::StreamStart(header) => format!("start {}", text_of(&header)),
+                xmpp::Event::Element(stanza) => text_of(&stanza),
+                xmpp::Event::StreamEnd(_) => "end".to_owned(),
+            });
+        }
+        assert!(session.poll_answer().is_none() && !session.has_events());
         outcome
     }
 
@@ -75,16 +75,17 @@ pub(crate) fn short(body: &Element) -> String {
 
 pub(crate) struct Driver {
     pub(crate) session: Session,
-    pub(crate) config: Config,
-    pub(crate) now: Duration,
+    pub(crate) now: Time,
+    is_closed: bool,
 }
 
 impl Driver {
     pub(crate) fn create(attrs: &str, config: Config) -> (Self, Outcome) {
-        let now = Duration::from_secs(1000);
-        let mut out = Vec::new();
-        let session = Session::create(body(attrs, ""), SID, 1, &config, now, &mut out).unwrap();
-        (Self { session, config, now }, Outcome::of(out))
+        let now = Time::from_ticks(10_000);
+        let session = Session::create(body(attrs, ""), SID, 1, Arc::new(config), now).unwrap();
+        let mut driver = Self { session, now, is_closed: false };
+        let outcome = driver.outcome();
+        (driver, outcome)
     }
 
     /// A session with rid 100 answered already, that waits 60 seconds and holds one.
@@ -96,9 +97,8 @@ impl Driver {
     }
 
     pub(crate) fn request(&mut self, ticket: Ticket, attrs: &str, payload: &str) -> Outcome {
-        let mut out = Vec::new();
-        self.session.handle_request(body(attrs, payload), ticket, &self.config, self.now, &mut out);
-        Outcome::of(out)
+        self.session.handle_request(body(attrs, payload), ticket, self.now);
+        self.outcome()
     }
 
     /// A request with nothing but an id, which is the ticket too.
@@ -106,32 +106,46 @@ impl Driver {
         self.request(rid, &format!("rid='{rid}' sid='{SID}'"), "")
     }
 
+    pub(crate) fn queue(&mut self, text: &str) {
+        self.session.queue(Encoded::new(&element(text)));
+    }
+
     pub(crate) fn send(&mut self, elements: &[&str]) -> Outcome {
-        for text in elements {
-            self.session.queue_element(&element(text));
-        }
+        elements.iter().for_each(|text| self.queue(text));
         self.flush()
     }
 
     pub(crate) fn flush(&mut self) -> Outcome {
-        let mut out = Vec::new();
-        self.session.flush(&self.config, self.now, &mut out);
-        Outcome::of(out)
+        self.session.flush(self.now);
+        self.outcome()
     }
 
     pub(crate) fn disconnect(&mut self, ticket: Ticket) {
-        self.session.handle_disconnect(ticket, &self.config, self.now);
+        self.session.handle_disconnect(ticket, self.now);
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let ticks = time.as_millis() / Time::TICK.as_millis();
+        self.now = Time::from_ticks(self.now.ticks() + u32::try_from(ticks).unwrap());
     }
 
     /// Goes to the next time-out and handles it; a moment earlier nothing may happen.
     pub(crate) fn time_out(&mut self) -> (u64, Outcome) {
         let at = self.session.poll_timeout().unwrap();
-        let mut out = Vec::new();
-        self.session.handle_timeout(&self.config, at - Duration::from_millis(1), &mut out);
-        assert!(out.is_empty());
-        self.session.handle_timeout(&self.config, at, &mut out);
-        let after = at - self.now;
+        self.session.handle_timeout(Time::from_ticks(at.ticks() - 1));
+        assert!(self.outcome().is_nothing());
+        self.session.handle_timeout(at);
+        let after = at.since(self.now);
         self.now = at;
-        (after.as_secs(), Outcome::of(out))
+        (after.as_secs(), self.outcome())
+    }
+
+    /// What came of it. That the session is over is said once.
+    pub(crate) fn outcome(&mut self) -> Outcome {
+        let mut outcome = Outcome::of(&mut self.session);
+        if std::mem::replace(&mut self.is_closed, outcome.closed.is_some()) {
+            outcome.closed = None;
+        }
+        outcome
     }
 }

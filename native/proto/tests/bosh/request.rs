@@ -1,6 +1,9 @@
 //! Which bodies are read, and as what.
 
+use std::sync::Arc;
+
 use megaphone_proto::bosh::{Condition, Config, Request, RequestError, Session, terminal_body};
+use megaphone_proto::time::Time;
 use megaphone_proto::xmpp::Limits;
 
 use crate::driver::{body, element, parse, text_of};
@@ -86,20 +89,44 @@ fn malformed_attributes_are_refused_by_name() {
         assert_eq!(error(&with_attrs(attrs)), RequestError::Attribute(name), "{attrs}");
     }
     assert_eq!(parse(&with_attrs("rid='9007199254740991'")).rid, 9_007_199_254_740_991);
-    assert_eq!(parse(&with_attrs("rid='1' wait='99999999999'")).wait, Some(u32::MAX));
     assert_eq!(parse(&with_attrs("rid='1' content='a&#10;Set-Cookie: b'")).content, None);
 }
 
 #[test]
 fn a_session_needs_a_host() {
-    let mut out = Vec::new();
-    let created =
-        Session::create(body("rid='1'", ""), "a", 1, &Config::default(), std::time::Duration::ZERO, &mut out);
+    let config = Arc::new(Config::default());
+    let created = Session::create(body("rid='1'", ""), "a", 1, config, Time::START);
     assert_eq!(created.err(), Some(Condition::ImproperAddressing));
-    assert!(out.is_empty());
     let answer = terminal_body(Condition::ImproperAddressing);
     assert_eq!(
         text_of(&element(std::str::from_utf8(&answer).unwrap())),
         "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='improper-addressing'/>"
     );
+}
+
+#[test]
+fn numbers_beyond_all_numbers_are_the_largest() {
+    let digits = "9".repeat(100);
+    let attrs =
+        format!("rid='1' wait='{digits}' hold='{digits}' pause='{digits}' ack='{digits}' ver='1.{digits}'");
+    let request = parse(&with_attrs(&attrs));
+    let most = Some(u32::MAX);
+    assert_eq!((request.wait, request.hold, request.pause), (most, most, most));
+    assert_eq!((request.ack, request.version), (Some(u64::MAX), Some((1, u32::MAX))));
+    let zeros = format!("rid='{}17'", "0".repeat(50));
+    assert_eq!(parse(&with_attrs(&zeros)).rid, 17);
+    assert_eq!(error(&with_attrs("rid='1' ver='+1.2'")), RequestError::Attribute("ver"));
+}
+
+#[test]
+fn long_attributes_are_taken_where_the_parser_takes_them() {
+    let limits = Limits { token_bytes: 200_000, ..Limits::default() };
+    let long = "x".repeat(100_000);
+    let text = format!(
+        "<body xmlns='http://jabber.org/protocol/httpbind' rid='1' to='{long}' content='{long}' xml:lang='{long}' \
+         key='{long}' sid='{long}' from='{long}'/>"
+    );
+    let request = Request::parse(text.as_bytes(), &limits).unwrap();
+    assert_eq!(request.to.as_deref(), Some(&*long));
+    assert_eq!(request.content, None, "of no use in a header field");
 }
