@@ -6,5 +6,6 @@
 mod client;
 mod deadlines;
 mod driver;
+mod simulation;
 mod tcp;
 mod websocket;
