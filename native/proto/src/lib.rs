@@ -7,6 +7,7 @@
 //! - [`http`]: where one request ends and the next begins, and which requests are refused.
 //! - [`packet`]: the packet modes of Erlang sockets (`line`, `http`, `httph`).
 //! - [`xmpp`]: XML streams, as elements that are equal to `fxml_stream`'s.
+//! - [`stream`]: a server's XMPP stream over TCP or WebSocket, with its negotiation barrier and deadlines.
 //! - [`ws`]: WebSocket as a server, and XMPP over it.
 //! - [`bosh`]: sessions of XMPP over HTTP.
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@
 pub mod bosh;
 pub mod http;
 pub mod packet;
+pub mod stream;
 pub mod time;
 pub mod ws;
 pub mod xmpp;

@@ -49,6 +49,43 @@ impl Refusal {
             Self::Origin => 403,
         }
     }
+
+    /// Appends the whole answer, after which the connection closes. `fields` are the listener's own header lines, each
+    /// with its line break; one of them replaces ours of that name.
+    pub fn response(self, fields: &[u8], out: &mut Vec<u8>) {
+        let reason = match self {
+            Self::BadRequest | Self::Key => "Bad Request",
+            Self::NoUpgrade | Self::Version => "Upgrade Required",
+            Self::Origin => "Forbidden",
+        };
+        out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", self.status()).as_bytes());
+        for line in self.lines().iter().filter(|line| !has_line(fields, line)) {
+            out.extend_from_slice(line.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(fields);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn lines(self) -> &'static [&'static str] {
+        match self {
+            // RFC 9110 section 15.5.22 wants to hear what to upgrade to, RFC 6455 section 4.4 which version of it.
+            Self::NoUpgrade | Self::Version => &[
+                "Connection: close, upgrade",
+                "Upgrade: websocket",
+                "Sec-WebSocket-Version: 13",
+                "Content-Length: 0",
+            ],
+            Self::BadRequest | Self::Key | Self::Origin => &["Connection: close", "Content-Length: 0"],
+        }
+    }
+}
+
+/// Whether one of the header lines in `fields` has the name of `line`.
+fn has_line(fields: &[u8], line: &str) -> bool {
+    let name = |line: &[u8]| line.split(|byte| *byte == b':').next().unwrap_or_default().to_ascii_lowercase();
+    let wanted = name(line.as_bytes());
+    fields.split(|byte| *byte == b'\n').any(|field| name(field) == wanted)
 }
 
 /// A request that is accepted.
@@ -78,23 +115,31 @@ impl Accepted<'_> {
     }
 }
 
+/// Whether a request asks for a WebSocket, so that [`accept`] is to judge it. One of HTTP/1.0 cannot, whatever its fields say
+/// (RFC 9110 section 7.8): proxies send such ones that were not told to speak 1.1.
+pub fn is_upgrade(headers: &[(&[u8], &[u8])], is_http_1_1: bool) -> bool {
+    is_http_1_1 && has_token(headers, "upgrade", "websocket") && has_token(headers, "connection", "upgrade")
+}
+
 /// Judges an upgrade request.
 pub fn accept<'a>(request: &Request<'_>, policy: &Policy<'a>) -> Result<Accepted<'a>, Refusal> {
-    if !has_token(request, "upgrade", "websocket") || !has_token(request, "connection", "upgrade") {
+    if !is_upgrade(request.headers, true) {
         return Err(Refusal::NoUpgrade);
     }
-    if request.method != b"GET" || !request.is_http_1_1 || values(request, "host").count() != 1 {
+    if request.method != b"GET" || !request.is_http_1_1 || values(request.headers, "host").count() != 1 {
         return Err(Refusal::BadRequest);
     }
-    if single(request, "sec-websocket-version") != Some(b"13") {
+    if single(request.headers, "sec-websocket-version") != Some(b"13") {
         return Err(Refusal::Version);
     }
-    let key = single(request, "sec-websocket-key").filter(|key| is_key(key)).ok_or(Refusal::Key)?;
+    let key = single(request.headers, "sec-websocket-key").filter(|key| is_key(key)).ok_or(Refusal::Key)?;
     if !is_origin_allowed(request, policy.origins) {
         return Err(Refusal::Origin);
     }
     let subprotocol = policy.subprotocol.filter(|wanted| {
-        values(request, "sec-websocket-protocol").flat_map(list).any(|offered| offered == wanted.as_bytes())
+        values(request.headers, "sec-websocket-protocol")
+            .flat_map(list)
+            .any(|offered| offered == wanted.as_bytes())
     });
     Ok(Accepted { key: accept_key(key), subprotocol })
 }
@@ -121,22 +166,22 @@ fn is_key(key: &[u8]) -> bool {
 
 fn is_origin_allowed(request: &Request<'_>, origins: &[&str]) -> bool {
     origins.is_empty()
-        || values(request, "origin")
+        || values(request.headers, "origin")
             .all(|origin| origins.iter().any(|allowed| origin.eq_ignore_ascii_case(allowed.as_bytes())))
 }
 
-fn values<'a>(request: &Request<'a>, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
-    let matching = request.headers.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name.as_bytes()));
+fn values<'a>(headers: &[(&'a [u8], &'a [u8])], name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    let matching = headers.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name.as_bytes()));
     matching.map(|(_, value)| value.trim_ascii())
 }
 
-fn single<'a>(request: &Request<'a>, name: &'static str) -> Option<&'a [u8]> {
-    let mut values = values(request, name);
+fn single<'a>(headers: &[(&'a [u8], &'a [u8])], name: &'static str) -> Option<&'a [u8]> {
+    let mut values = values(headers, name);
     values.next().filter(|_| values.next().is_none())
 }
 
-fn has_token(request: &Request<'_>, name: &'static str, token: &str) -> bool {
-    values(request, name).flat_map(list).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+fn has_token(headers: &[(&[u8], &[u8])], name: &'static str, token: &str) -> bool {
+    values(headers, name).flat_map(list).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {

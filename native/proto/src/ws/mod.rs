@@ -9,6 +9,6 @@ mod frame;
 mod handshake;
 pub mod stanza;
 
-pub use connection::{Event, Limits, WebSocket};
+pub use connection::{Event, WebSocket};
 pub use frame::{Opcode, Violation, write_frame};
-pub use handshake::{Accepted, Policy, Refusal, Request, accept};
+pub use handshake::{Accepted, Policy, Refusal, Request, accept, is_upgrade};

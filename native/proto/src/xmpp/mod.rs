@@ -27,7 +27,7 @@ pub const NS_STREAM: &str = "http://etherx.jabber.org/streams";
 pub const NS_CLIENT: &str = "jabber:client";
 
 /// Without the white space (XML section 2.3) at the front.
-fn trim_space_start(mut bytes: &[u8]) -> &[u8] {
+pub(crate) fn trim_space_start(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t' | b'\r' | b'\n', rest @ ..] = bytes {
         bytes = rest;
     }

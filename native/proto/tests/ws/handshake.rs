@@ -1,6 +1,6 @@
 //! Which upgrade requests are accepted, and with what.
 
-use megaphone_proto::ws::{Policy, Refusal, Request, accept};
+use megaphone_proto::ws::{Policy, Refusal, Request, accept, is_upgrade};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const POLICY: Policy<'_> = Policy { origins: &[], subprotocol: Some("xmpp") };
@@ -111,4 +111,31 @@ fn an_origin_has_to_be_listed_when_there_is_a_list() {
         assert_eq!(judge(&[("Origin", origin)], &policy), Err(Refusal::Origin));
     }
     assert!(judge(&[("Origin", "https://c.example")], &POLICY).is_ok(), "no list");
+}
+
+#[test]
+fn an_upgrade_of_http_1_0_is_none() {
+    let fields = [(&b"Upgrade"[..], &b"websocket"[..]), (b"connection", b"keep-alive, Upgrade")];
+    assert!(is_upgrade(&fields, true));
+    assert!(!is_upgrade(&fields, false));
+    assert!(!is_upgrade(&fields[..1], true) && !is_upgrade(&fields[1..], true));
+}
+
+#[test]
+fn a_refusal_is_a_whole_answer_in_which_own_lines_replace_ours() {
+    let answer = |refusal: Refusal, fields: &[u8]| {
+        let mut out = Vec::new();
+        refusal.response(fields, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(
+        answer(Refusal::Version, b""),
+        "HTTP/1.1 426 Upgrade Required\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n"
+    );
+    assert_eq!(
+        answer(Refusal::Origin, b"Server: x\r\nconnection: Close\r\n"),
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nServer: x\r\nconnection: Close\r\n\r\n"
+    );
+    assert!(answer(Refusal::Key, b"").starts_with("HTTP/1.1 400 Bad Request\r\n"));
 }

@@ -1,0 +1,81 @@
+//! What an owner sends, as bytes.
+
+use super::Framing;
+use crate::ws::{Opcode, stanza, write_frame};
+use crate::xmpp::{Element, write_element, write_end_tag, write_header};
+
+/// What an owner sends.
+#[derive(Clone, Copy, Debug)]
+pub enum Outgoing<'a> {
+    /// A stream header: an element's name and attributes.
+    Header(&'a Element),
+    /// A stanza or other first-level element.
+    Element(&'a Element),
+    /// The end of the stream, with the name of its header.
+    End(&'a [u8]),
+    /// Bytes between elements; white space in practice. Nothing on transports whose messages are elements.
+    Raw(&'a [u8]),
+}
+
+/// What was encoded, to be told to the stream once it is queued: [`Stream::sent`](super::Stream::sent).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// A stream header.
+    Header,
+    /// A stanza or other element.
+    Element,
+    /// The element that says that the client has logged in: `<success/>` of SASL (RFC 6120 section 6.4.6) or of SASL2
+    /// (XEP-0388).
+    LoggedIn,
+    /// The end of the stream.
+    End,
+    /// Bytes between elements.
+    Raw,
+}
+
+/// Appends what an owner sends, and tells what it was. Needs no stream, and so no lock on one.
+pub fn encode(framing: Framing, outgoing: Outgoing<'_>, out: &mut Vec<u8>) -> Sent {
+    match framing {
+        Framing::Tcp => write_piece(outgoing, out),
+        Framing::WebSocket => write_message(outgoing, out),
+        Framing::LegacyWebSocket => write_text(out, |out| write_piece(outgoing, out)),
+    }
+    match outgoing {
+        Outgoing::Header(_) => Sent::Header,
+        Outgoing::Element(element) if is_success(element) => Sent::LoggedIn,
+        Outgoing::Element(_) => Sent::Element,
+        Outgoing::End(_) => Sent::End,
+        Outgoing::Raw(_) => Sent::Raw,
+    }
+}
+
+/// A piece of an XML stream.
+fn write_piece(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
+    match outgoing {
+        Outgoing::Header(header) => write_header(header.name(), header.attrs(), out),
+        Outgoing::Element(element) => write_element(element, out),
+        Outgoing::End(name) => write_end_tag(name, out),
+        Outgoing::Raw(bytes) => out.extend_from_slice(bytes),
+    }
+}
+
+/// A message of RFC 7395.
+fn write_message(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
+    match outgoing {
+        Outgoing::Header(header) => write_text(out, |out| stanza::write_open(header.attrs(), out)),
+        Outgoing::Element(element) => write_text(out, |out| stanza::write_stanza(element, out)),
+        Outgoing::End(_) => write_text(out, stanza::write_close),
+        Outgoing::Raw(_) => {}
+    }
+}
+
+fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut message = Vec::with_capacity(512);
+    write(&mut message);
+    write_frame(Opcode::Text, &message, out);
+}
+
+fn is_success(element: &Element) -> bool {
+    let is_sasl = |uri: &[u8]| matches!(uri, b"urn:ietf:params:xml:ns:xmpp-sasl" | b"urn:xmpp:sasl:2");
+    element.name() == b"success" && element.attr(b"xmlns").is_some_and(is_sasl)
+}
