@@ -86,9 +86,9 @@ impl<H: Host> Engine<H> {
         }
         if self.is_short_of_descriptors.load(Ordering::Relaxed) {
             let guard = listener.fd.lock();
-            let next = guard.as_ref().map_or(Ok(0), |fd| {
-                rustix::io::fcntl_dupfd_cloexec(fd, 0).map(|copy| copy.as_raw_fd())
-            });
+            let next = guard
+                .as_ref()
+                .map_or(Ok(0), |fd| rustix::io::fcntl_dupfd_cloexec(fd, 0).map(|copy| copy.as_raw_fd()));
             if next.map_err(Some)? >= self.max_descriptor() {
                 return Err(Some(Errno::MFILE));
             }

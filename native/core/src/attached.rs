@@ -112,8 +112,7 @@ impl<H: Host> Attached<H> {
 
     /// Whether somebody else, who lives, waits for data. One who was killed while it waited can't take back its wait.
     pub(crate) fn has_live_reader(&mut self, cx: &Cx<'_, H>) -> bool {
-        let is_live =
-            self.reader.as_ref().is_some_and(|reader| cx.shared.host.is_alive(reader.process));
+        let is_live = self.reader.as_ref().is_some_and(|reader| cx.shared.host.is_alive(reader.process));
         if !is_live {
             self.reader = None;
         }

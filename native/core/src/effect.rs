@@ -4,7 +4,7 @@
 //! carried out once the lock is released.
 
 use crate::carrier::Address;
-use crate::host::{Host, Owned};
+use crate::host::Host;
 use crate::id::Conn;
 use crate::listener::Listener;
 use crate::settings::RequestFacts;
@@ -89,17 +89,6 @@ impl<H: Host> Effect<H> {
             Self::Request { arrival, .. } => Some(arrival.ticket),
             Self::Create(creation) => Some(creation.ticket),
             Self::Lost { .. } | Self::HalfClosed { .. } | Self::Respond { .. } => None,
-        }
-    }
-
-    /// Where it happens.
-    pub(crate) fn place(&self) -> Option<Owned> {
-        match self {
-            Self::Create(_) => None,
-            Self::Respond { ticket, .. } => Some(Owned::Connection(ticket.conn)),
-            Self::Request { session, .. }
-            | Self::Lost { session, .. }
-            | Self::HalfClosed { session, .. } => Some(Owned::Session(*session)),
         }
     }
 }

@@ -248,8 +248,8 @@ impl<H: Host> Engine<H> {
     }
 
     fn lost(&self, session: Conn, ticket: Ticket, sink: &mut dyn Sink<H>, more: &mut Vec<Effect<H>>) {
-        let _ = self
-            .step(session, sink, more, |session: &mut BoshSession<H>, cx| ((), session.lost(cx, ticket)));
+        let _ =
+            self.step(session, sink, more, |session: &mut BoshSession<H>, cx| ((), session.lost(cx, ticket)));
     }
 
     fn create_session(&self, creation: Creation<H>, sink: &mut dyn Sink<H>, more: &mut Vec<Effect<H>>) {
@@ -273,8 +273,8 @@ impl<H: Host> Engine<H> {
         let held = self.step(ticket.conn, sink, more, |connection: &mut Connection<H>, _| {
             (connection.held_by(ticket.number, id), Fate::Keep)
         });
-        let begun = self
-            .step(id, sink, more, |session: &mut BoshSession<H>, cx| ((), session.begin(cx, starter)));
+        let begun =
+            self.step(id, sink, more, |session: &mut BoshSession<H>, cx| ((), session.begin(cx, starter)));
         if held != Ok(true) && begun.is_ok() {
             self.lost(id, ticket, sink, more);
         }

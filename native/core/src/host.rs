@@ -71,6 +71,8 @@ pub enum Event<'a, H: Host> {
     XmppReady {
         /// The owner.
         to: H::Process,
+        /// Which one.
+        id: XmppId,
     },
     /// Active mode: a packet.
     Data {

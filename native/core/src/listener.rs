@@ -5,8 +5,8 @@ use crate::id::{Conn, ListenerId};
 use crate::options::SocketOptions;
 use crate::settings::{Route, Service, XmppConfig};
 use megaphone_proto::http::Limits;
-use megaphone_proto::{bosh, stream};
 use megaphone_proto::time::Time;
+use megaphone_proto::{bosh, stream};
 use parking_lot::{Mutex, RwLock};
 use rustix::fd::OwnedFd;
 use std::collections::VecDeque;
@@ -188,9 +188,8 @@ fn stream_config(config: &ListenerConfig, xmpp: &XmppConfig) -> Arc<stream::Conf
 }
 
 fn error_fields(config: &ListenerConfig) -> Vec<u8> {
-    let mut fields = config.response_headers.clone();
-    if config.routes.iter().any(|route| route.service == Service::Bosh) {
-        bosh::write_cors_fields(&config.response_headers, &mut fields);
-    }
+    let serves_bosh = config.routes.iter().any(|route| route.service == Service::Bosh);
+    let mut fields = if serves_bosh { bosh::cors_fields(&config.response_headers) } else { Vec::new() };
+    fields.extend_from_slice(&config.response_headers);
     fields
 }

@@ -256,7 +256,7 @@ impl<H: Host> BoshSession<H> {
             && is_due
         {
             *is_waiting = false;
-            cx.sink.emit(Event::XmppReady { to: *owner });
+            cx.sink.emit(Event::XmppReady { to: *owner, id: XmppId::Bosh(cx.conn) });
         }
     }
 
@@ -297,7 +297,7 @@ impl<H: Host> Entry<H> for BoshSession<H> {
 
     fn abort(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         if let State::Owned { owner, is_waiting: true } = self.state {
-            cx.sink.emit(Event::XmppReady { to: owner });
+            cx.sink.emit(Event::XmppReady { to: owner, id: XmppId::Bosh(cx.conn) });
         }
         for arrival in self.backlog.take().into_iter().flat_map(|backlog| backlog.arrivals) {
             cx.effects.push(Effect::terminal(arrival.ticket, Condition::InternalServerError));

@@ -294,7 +294,10 @@ mod tests {
         assert!(matches!(store.mailbox.take()[..], [Mail::Step(Place::Connection(_))]));
         assert!(store.received(conn.slot()));
         let (guard, bits) = store.try_lock(conn.slot()).unwrap();
-        assert_eq!(bits.with(Pending::POSTED), Pending::READABLE.with(Pending::WRITABLE).with(Pending::POSTED));
+        assert_eq!(
+            bits.with(Pending::POSTED),
+            Pending::READABLE.with(Pending::WRITABLE).with(Pending::POSTED)
+        );
         drop(guard);
         assert!(store.mailbox.take().is_empty(), "nothing is left");
     }

@@ -110,7 +110,12 @@ impl<H: Host> System<H> {
             sessions: engine.sessions.load(Ordering::Relaxed),
             max_connections: engine.max_connections.load(Ordering::Relaxed),
             accepted: engine.accepted.load(Ordering::Relaxed),
-            listeners: engine.listeners.read().values().filter(|listener| listener.fd.lock().is_some()).count(),
+            listeners: engine
+                .listeners
+                .read()
+                .values()
+                .filter(|listener| listener.fd.lock().is_some())
+                .count(),
             bytes_per_slot: Shard::<H>::BYTES_PER_SLOT,
             bytes_per_session: Shard::<H>::BYTES_PER_SESSION,
         }

@@ -11,7 +11,7 @@ use crate::options::{Opt, SocketOptions};
 use crate::outbound::Outbound;
 use crate::stats::Traffic;
 use crate::store::Pending;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use megaphone_proto::time::Time;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
@@ -105,11 +105,6 @@ impl<H: Host> Transport<H> {
     /// There are bytes that were not read, or the end.
     pub(crate) fn may_read(&self) -> bool {
         self.flags.readable && !self.flags.ended
-    }
-
-    pub(crate) fn consume(&mut self, n: usize) {
-        self.inbound.advance(n);
-        self.release_inbound();
     }
 
     pub(crate) fn release_inbound(&mut self) {

@@ -382,7 +382,11 @@ impl<H: Host> Connection<H> {
         self.claim(cx, process);
         let is_framing = matches!(option, Opt::Active(_) | Opt::ActiveAdd(_) | Opt::Packets(_));
         if matches!(&self.role, Role::Stream(stream) if stream.owner().is_some()) {
-            return if is_framing { Err(Error::Invalid) } else { self.set_socket(option).map(|()| Fate::Keep) };
+            return if is_framing {
+                Err(Error::Invalid)
+            } else {
+                self.set_socket(option).map(|()| Fate::Keep)
+            };
         }
         let attached = self.attached_mut().ok_or(Error::Closed)?;
         match option {

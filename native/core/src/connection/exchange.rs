@@ -22,9 +22,11 @@ impl<H: Host> Connection<H> {
 
     /// The stream, where `process` has it.
     fn stream_of(&mut self, process: H::Process) -> Result<&mut StreamRole<H>, Error> {
-        self.stream().and_then(|stream| {
-            if stream.owner() == Some(process) { Ok(stream) } else { Err(Error::Closed) }
-        })
+        self.stream().and_then(
+            |stream| {
+                if stream.owner() == Some(process) { Ok(stream) } else { Err(Error::Closed) }
+            },
+        )
     }
 
     /// Somebody was started to have the session. False when it has ended already.
@@ -101,7 +103,11 @@ impl<H: Host> Connection<H> {
         Ok(())
     }
 
-    pub(crate) fn xmpp_close(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> (Result<(), Error>, Fate) {
+    pub(crate) fn xmpp_close(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        process: H::Process,
+    ) -> (Result<(), Error>, Fate) {
         match self.stream_of(process) {
             Ok(_) => (Ok(()), self.close_with_input(cx)),
             Err(error) => (Err(error), Fate::Keep),
@@ -117,7 +123,8 @@ impl<H: Host> Connection<H> {
 
     /// The session that a request on this connection has asked for is there. False when nothing waits for it any more.
     pub(crate) fn held_by(&mut self, number: u8, session: Conn) -> bool {
-        matches!(&mut self.role, Role::Http(http) if http.held_by(number, session))
+        let Role::Http(http) = &mut self.role else { return false };
+        http.held_by(number, session)
     }
 
     /// Answers a request that is held.

@@ -147,7 +147,11 @@ impl<H: Host> Raw<H> {
             Found::Packet(n) => {
                 let framing = (packet_mode(attached), attached.options.limits);
                 note_headers(transport, attached);
-                Step::Data(Taken { bytes: take_front(&mut transport.inbound, n), packet: Some(framing), delivery })
+                Step::Data(Taken {
+                    bytes: take_front(&mut transport.inbound, n),
+                    packet: Some(framing),
+                    delivery,
+                })
             }
             Found::Nothing => Step::Wait,
             // `inet` closes a socket whose peer has closed when its owner learns of it, unless told otherwise.
@@ -206,12 +210,7 @@ fn in_headers_after(options: &SocketOptions, in_headers: bool, packet: &Packet<'
     }
 }
 
-fn send<H: Host>(
-    transport: &mut Transport<H>,
-    attached: &mut Attached<H>,
-    cx: &mut Cx<'_, H>,
-    n: usize,
-) {
+fn send<H: Host>(transport: &mut Transport<H>, attached: &mut Attached<H>, cx: &mut Cx<'_, H>, n: usize) {
     let (to, conn, delivery) = (attached.owner, cx.conn, attached.options.delivery());
     let mode = packet_mode(attached);
     if mode == Mode::Raw {

@@ -157,13 +157,13 @@ impl<H: Host> StreamRole<H> {
 
     /// Tells an owner that waits that there is something for it.
     fn wake_if_due(&mut self, transport: &Transport<H>, cx: &mut Cx<'_, H>) {
-        let is_due = self.is_due(transport, cx);
+        let (is_due, id) = (self.is_due(transport, cx), self.id(cx.conn));
         if let State::Owned { owner, is_waiting } = &mut self.state
             && *is_waiting
             && is_due
         {
             *is_waiting = false;
-            cx.sink.emit(Event::XmppReady { to: *owner });
+            cx.sink.emit(Event::XmppReady { to: *owner, id });
         }
     }
 
@@ -352,7 +352,7 @@ impl<H: Host> StreamRole<H> {
     /// The connection goes although the owner has not heard of it.
     pub(crate) fn tell_of_end(&mut self, cx: &mut Cx<'_, H>) {
         if let State::Owned { owner, is_waiting: true } = self.state {
-            cx.sink.emit(Event::XmppReady { to: owner });
+            cx.sink.emit(Event::XmppReady { to: owner, id: self.id(cx.conn) });
         }
     }
 }

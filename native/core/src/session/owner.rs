@@ -19,7 +19,10 @@ pub(super) const LOW_WATERMARK: usize = 128 * 1024;
 
 /// What an owner sends, encoded before the session is locked.
 pub(crate) enum Queued {
-    Header { id: Box<[u8]>, version: Box<[u8]> },
+    Header {
+        id: Box<[u8]>,
+        version: Box<[u8]>,
+    },
     Element(Encoded),
     End,
     /// White space between stanzas, which has no place here.

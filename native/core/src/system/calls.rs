@@ -56,7 +56,8 @@ impl<H: Host> System<H> {
         buf: &mut [u8],
         take: impl FnOnce(Received<'_>, Delivery) -> R,
     ) -> Result<PollOutcome<R>, Error> {
-        let polled = self.with(conn, sink, |connection, cx| connection.poll_read(cx, process, wants, buf))??;
+        let polled =
+            self.with(conn, sink, |connection, cx| connection.poll_read(cx, process, wants, buf))??;
         match polled {
             Polled::Data(taken) => give(taken, take).map(PollOutcome::Data),
             Polled::Soon => Ok(PollOutcome::Soon),
@@ -172,11 +173,9 @@ impl<H: Host> System<H> {
             Owned::Connection(conn) => {
                 self.with(conn, sink, |connection, cx| ((), connection.owner_down(cx, process)))
             }
-            Owned::Session(id) => {
-                self.engine.with(id, sink, |session: &mut BoshSession<H>, cx| {
-                    ((), session.owner_down(cx, process))
-                })
-            }
+            Owned::Session(id) => self
+                .engine
+                .with(id, sink, |session: &mut BoshSession<H>, cx| ((), session.owner_down(cx, process))),
         };
     }
 

@@ -1,6 +1,7 @@
 //! What may be asked of listeners.
 
 use super::*;
+use crate::host::Event;
 use crate::listener::{Acceptor, Listener, ListenerConfig, ListenerInfo, Mode};
 use crate::mailbox::Mail;
 use crate::reactor::LISTENERS;
@@ -30,7 +31,8 @@ impl<H: Host> System<H> {
         // Settings that changed meanwhile.
         listener.configure(&self.engine.shared.xmpp());
         let token = Token(LISTENERS + id.0 as usize);
-        let registered = self.engine.shards[shard].registry.register(&mut SourceFd(&raw), token, Interest::READABLE);
+        let registered =
+            self.engine.shards[shard].registry.register(&mut SourceFd(&raw), token, Interest::READABLE);
         if registered.is_err() {
             self.engine.listeners.write().remove(&id.0);
             return Err(Error::Os(Errno::NOSPC));
@@ -108,10 +110,9 @@ impl<H: Host> System<H> {
             if listener.is_paused.load(Ordering::Relaxed) {
                 self.engine.shards[listener.shard].mailbox.post(Mail::Accept(listener.id));
             }
-            let taken =
-                self.engine.with(conn, sink, |connection: &mut Connection<H>, cx| {
-                    (connection.accepted_by(cx, process), Fate::Look)
-                });
+            let taken = self.engine.with(conn, sink, |connection: &mut Connection<H>, cx| {
+                (connection.accepted_by(cx, process), Fate::Look)
+            });
             match taken {
                 Ok(true) => return Ok(Some(conn)),
                 Ok(false) => {

@@ -71,7 +71,9 @@ impl<H: Host> System<H> {
     ) -> Result<Pulled, Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
-                self.connection(conn, sink, |connection, cx| connection.xmpp_recv(cx, process, effort, buffer))?
+                self.connection(conn, sink, |connection, cx| {
+                    connection.xmpp_recv(cx, process, effort, buffer)
+                })?
             }
             XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.recv(cx, process, effort))?,
         }
@@ -152,9 +154,11 @@ impl<H: Host> System<H> {
         sink: &mut dyn Sink<H>,
     ) -> Result<(), Error> {
         match id {
-            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self.connection(conn, sink, |connection, cx| {
-                (connection.xmpp_shaper(cx, process, rate), Fate::Keep)
-            })?,
+            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
+                self.connection(conn, sink, |connection, cx| {
+                    (connection.xmpp_shaper(cx, process, rate), Fate::Keep)
+                })?
+            }
             XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.shape(cx, process, rate))?,
         }
     }
@@ -173,9 +177,8 @@ impl<H: Host> System<H> {
     pub fn xmpp_abort(&self, id: XmppId, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self.abort(conn, sink),
-            XmppId::Bosh(id) => self.session(id, sink, |session, cx| {
-                ((), session.abort_with(cx, Condition::UndefinedCondition))
-            }),
+            XmppId::Bosh(id) => self
+                .session(id, sink, |session, cx| ((), session.abort_with(cx, Condition::UndefinedCondition))),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of sessions, nor where requests end.
 
-use crate::http::RequestHead;
+use crate::http::{RequestHead, has_field, write_head};
 
 /// What goes with every answer, unless the listener's own header lines say otherwise. `mod_bosh` sends the first two, so
 /// that pages of any origin may read it. A client chooses the Content-Type and most of the body: the others keep a
@@ -26,6 +26,12 @@ pub fn is_bosh(head: &RequestHead<'_>) -> bool {
         matches!(parts.collect::<Vec<_>>()[..], [_, b"json"])
     });
     head.method == b"POST" && !is_json && head.values("host").next().is_some()
+}
+
+/// The header lines by which a page of any origin may read an answer, but for those that `fields`, the listener's own, has.
+pub fn cors_fields(fields: &[u8]) -> Vec<u8> {
+    let missing = FIELDS[..2].iter().filter(|(name, _)| !has_field(fields, name));
+    missing.flat_map(|(name, value)| format!("{name}: {value}\r\n").into_bytes()).collect()
 }
 
 /// What a request is answered with.
@@ -155,34 +161,16 @@ impl UnderWay {
     }
 
     fn write_head(&self, answer: &Response<'_>, out: &mut Vec<u8>) {
-        let version = if self.is_http_1_1 { "HTTP/1.1 " } else { "HTTP/1.0 " };
-        out.extend_from_slice(version.as_bytes());
-        out.extend_from_slice(answer.status.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        let length = answer.body.len().to_string();
+        let mut own = Vec::with_capacity(FIELDS.len() + 3);
         if !self.keeps_alive {
-            write_field("Connection", "close", out);
+            own.push(("Connection", "close"));
         } else if !self.is_http_1_1 {
-            write_field("Connection", "keep-alive", out);
+            own.push(("Connection", "keep-alive"));
         }
-        write_field("Content-Length", &answer.body.len().to_string(), out);
-        for (name, value) in FIELDS.into_iter().chain([("Content-Type", answer.content_type)]) {
-            if !has_field(answer.fields, name) {
-                write_field(name, value, out);
-            }
-        }
-        out.extend_from_slice(answer.fields);
-        out.extend_from_slice(b"\r\n");
+        own.push(("Content-Length", &*length));
+        own.extend(FIELDS);
+        own.push(("Content-Type", answer.content_type));
+        write_head(self.is_http_1_1, answer.status, &own, answer.fields, out);
     }
-}
-
-fn write_field(name: &str, value: &str, out: &mut Vec<u8>) {
-    for part in [name, ": ", value, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-}
-
-fn has_field(lines: &[u8], name: &str) -> bool {
-    let mut names =
-        lines.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b':').next());
-    names.any(|found| found.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
 }

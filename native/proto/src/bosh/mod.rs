@@ -23,7 +23,7 @@ mod session;
 mod stream_info;
 mod window;
 
-pub use exchange::{Exchange, Response, is_bosh};
+pub use exchange::{Exchange, Response, cors_fields, is_bosh};
 pub use output::Answer;
 pub use queue::Encoded;
 pub use request::{Request, RequestError};

@@ -160,6 +160,19 @@ impl Session {
         }
     }
 
+    /// The client of a request's connection has closed its side: it may have closed both, and is not to be waited for. The
+    /// request, and those before it, are answered now; the first of all when there is something to say.
+    pub fn handle_hurry(&mut self, ticket: Ticket, now: Time) {
+        if self.created.is_none() && self.window.hurry(ticket, now) {
+            self.handle_timeout(now);
+        }
+    }
+
+    /// How many requests the client may have under way.
+    pub fn requests(&self) -> usize {
+        usize::from(self.window.hold_count()) + 1
+    }
+
     /// A request has arrived that the caller will pass on later, or was lost before that: the session is not inactive.
     pub fn handle_delay(&mut self, now: Time) {
         self.extend_rest(now);

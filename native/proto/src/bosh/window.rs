@@ -135,6 +135,15 @@ impl Window {
         }
     }
 
+    /// This request and those before it have waited long enough. False when it does not wait.
+    pub(super) fn hurry(&mut self, ticket: Ticket, now: Time) -> bool {
+        let Some(last) = self.held.iter().position(|held| held.ticket == Some(ticket)) else { return false };
+        for held in &mut self.held[..=last] {
+            held.answer_at = held.answer_at.min(now);
+        }
+        true
+    }
+
     /// The next request is processed, and waits for its answer.
     pub(super) fn hold(&mut self, held: Held) {
         self.rid += 1;

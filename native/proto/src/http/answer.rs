@@ -17,7 +17,8 @@ pub fn write_head(version_1_1: bool, status: &str, own: &[(&str, &str)], fields:
     out.extend_from_slice(b"\r\n");
 }
 
-fn has_field(lines: &[u8], name: &str) -> bool {
+/// Whether one of the header lines has this name.
+pub(crate) fn has_field(lines: &[u8], name: &str) -> bool {
     let mut names =
         lines.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b':').next());
     names.any(|found| found.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))

@@ -16,6 +16,7 @@ mod path;
 mod rewrite;
 mod target;
 
+pub(crate) use answer::has_field;
 pub use answer::write_head;
 pub use error::RequestError;
 pub use fields::RequestHead;

@@ -448,8 +448,8 @@ impl Stream {
         matches!(self.phase, Phase::Header | Phase::Open)
     }
 
-    /// Whether the owner has to do something first.
-    fn is_blocked(&self) -> bool {
+    /// Whether the owner has to do something first: take the event that waits, or deal with those that it has.
+    pub fn is_blocked(&self) -> bool {
         self.has_barrier || self.has_stream_event()
     }
 

@@ -15,4 +15,5 @@ mod transport;
 pub use config::{Config, Rate};
 pub use encode::{Outgoing, Sent, encode};
 pub use machine::{Event, Stream};
+pub use throttle::Throttle;
 pub use transport::Framing;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// A bucket of bytes, filled at a rate and emptied by what is taken.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub struct Throttle {
     rate: Rate,
     /// Bytes that may be taken at once; below zero, what was taken too many.
     credit: i64,
@@ -15,7 +15,7 @@ pub(super) struct Throttle {
 
 impl Throttle {
     /// With a full bucket.
-    pub(super) fn new(rate: Rate, now: Time) -> Self {
+    pub fn new(rate: Rate, now: Time) -> Self {
         Self { rate, credit: i64::from(rate.burst), since: now }
     }
 
@@ -30,7 +30,7 @@ impl Throttle {
     }
 
     /// Counts what was taken. When to take more, if not at once.
-    pub(super) fn count(&mut self, bytes: usize, now: Time) -> Option<Time> {
+    pub fn count(&mut self, bytes: usize, now: Time) -> Option<Time> {
         let per_second = i64::from(self.rate.bytes_per_second.max(1));
         let ticks_per_second = 1000 / i64::try_from(Time::TICK.as_millis()).unwrap_or(100);
         let elapsed = i64::from(now.ticks().saturating_sub(self.since.ticks()));

@@ -82,7 +82,12 @@ impl<H: Host> Http<H> {
         self.take_bosh(transport, cx, Extent { head: head_len, total: total as usize })
     }
 
-    fn await_body(&mut self, transport: &mut Transport<H>, cx: &mut Cx<'_, H>, sends_continue: bool) -> Next<H> {
+    fn await_body(
+        &mut self,
+        transport: &mut Transport<H>,
+        cx: &mut Cx<'_, H>,
+        sends_continue: bool,
+    ) -> Next<H> {
         if transport.flags.ended {
             return self.end_of_input(transport, cx);
         }

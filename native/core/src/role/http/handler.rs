@@ -13,9 +13,13 @@ use megaphone_proto::http::{CONTINUE, Progress, RequestError};
 /// What is at the front of the input for a reader.
 enum Found {
     Bytes(usize),
-    Nothing { at_boundary: bool },
+    Nothing {
+        at_boundary: bool,
+    },
     /// Nothing more comes.
-    End { closes: bool },
+    End {
+        closes: bool,
+    },
     Refused(RequestError),
     /// A request that is not for a handler.
     Service,
