@@ -2,7 +2,8 @@
 %% calling process in the parts of starter and owner.
 -module(megaphone_ct_xml).
 
--export([stock_events/2, listen/1, events/2, refusal/2, open/1, close/1, event/0, send/2, random_element/1]).
+-export([stock_events/2, listen/1, events/2, refusal/2, open/1, own/1, close/1, event/0, send/2,
+         random_element/1]).
 
 -export_type([listener/0, stream/0, event/0]).
 
@@ -20,6 +21,8 @@
 
 -define(LOOPBACK, {127, 0, 0, 1}).
 -define(TIMEOUT, 10000).
+%% Key of the process dictionary: {Session, Events that were taken and not given}.
+-define(OWNED, megaphone_ct_owned).
 -define(HEADER, <<"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>">>).
 
 %% What a c2s would be told by fxml_stream, without text between stanzas, up to the first error or the end.
@@ -60,8 +63,8 @@ events({Listener, Port}, Chunks) ->
     Events =
         receive
             {'$megaphone_start', Listener, {tcp, _} = Session} ->
-                ok = megaphone_nif:xmpp_started(Session, self()),
-                Found = owner_events(Session),
+                ok = own(Session),
+                Found = owner_events(),
                 %% closed when the peer is gone, and there is nothing left to close.
                 _ = megaphone_nif:xmpp_close(Session),
                 <<>> = until_closed(Client, <<>>),
@@ -91,9 +94,8 @@ open({Listener, Port}) ->
     ok = gen_tcp:send(Client, ?HEADER),
     receive
         {'$megaphone_start', Listener, Session} ->
-            ok = megaphone_nif:xmpp_started(Session, self()),
+            ok = own(Session),
             {xmlstreamstart, <<"stream:stream">>, _} = event(),
-            ok = megaphone_nif:xmpp_flush(Session, 1),
             {Client, Session}
     after ?TIMEOUT -> error(timeout)
     end.
@@ -103,14 +105,37 @@ close({Client, Session}) ->
     ok = megaphone_nif:xmpp_close(Session),
     ok = gen_tcp:close(Client).
 
-%% The next message to the owner. closed: the peer is gone.
+%% Makes the caller the owner; event/0 gives the events of the session that it owns last.
+-spec own(megaphone_nif:xmpp_socket()) -> ok | {error, closed}.
+own(Session) ->
+    _ = put(?OWNED, {Session, []}),
+    megaphone_nif:xmpp_started(Session, self()).
+
+%% The next event for the owner, who has dealt with those before. closed: the peer is gone.
 -spec event() -> event() | closed.
 event() ->
-    receive
-        {'$gen_event', Event} -> plain(Event);
-        {'$megaphone_stream_error', Condition, Text} -> {Condition, Text}
-    after ?TIMEOUT -> error(timeout)
+    case get(?OWNED) of
+        {Session, [Event | Events]} ->
+            _ = put(?OWNED, {Session, Events}),
+            plain(Event);
+        {Session, []} ->
+            receive
+                '$megaphone_recv' -> received(Session, recv(Session)), event()
+            after ?TIMEOUT -> error(timeout)
+            end
     end.
+
+recv(Session) ->
+    case megaphone_nif:xmpp_recv(Session) of
+        large -> megaphone_nif:xmpp_recv_large(Session);
+        Received -> Received
+    end.
+
+received(Session, {error, closed}) ->
+    put(?OWNED, {Session, [closed]});
+received(Session, {Events, Next}) ->
+    _ = put(?OWNED, {Session, Events}),
+    [self() ! '$megaphone_recv' || Next =:= more].
 
 %% Sends, on whichever scheduler that takes, and has it written.
 -spec send(megaphone_nif:xmpp_socket(), megaphone_nif:xmpp_packet()) -> ok.
@@ -120,7 +145,7 @@ send(Session, Packet) ->
         Other -> Other
     end,
     case Sent of
-        ok -> megaphone_nif:xmpp_flush(Session, 0);
+        ok -> megaphone_nif:xmpp_flush(Session);
         {wait, Ref} ->
             receive {'$megaphone', Ref} -> send(Session, Packet)
             after ?TIMEOUT -> error(timeout)
@@ -164,13 +189,10 @@ send_and_shut(Client, Chunks) ->
     _ = gen_tcp:shutdown(Client, write),
     ok.
 
-owner_events(Session) ->
+owner_events() ->
     case event() of
         closed -> [];
-        Event ->
-            %% Without it, nothing comes after the first few.
-            _ = megaphone_nif:xmpp_flush(Session, 1),
-            followed(Event, fun() -> owner_events(Session) end)
+        Event -> followed(Event, fun owner_events/0)
     end.
 
 %% Nothing counts after the end of a stream or an error.
@@ -183,6 +205,7 @@ followed(Event, Next) ->
 
 plain({xmlstreamerror, <<"XML stanza is too big">>}) -> too_big;
 plain({xmlstreamerror, {_, Text}}) when is_binary(Text) -> not_well_formed;
+plain({'$megaphone_stream_error', Condition, Text}) -> {Condition, Text};
 plain(Event) -> Event.
 
 until_closed(Client, Data) ->

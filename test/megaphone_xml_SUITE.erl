@@ -6,7 +6,8 @@
 -export([streams_give_the_events_of_fxml_stream/1, streams_byte_by_byte_give_the_same_events/1,
          broken_streams_give_an_error/1, broken_header_is_answered_by_the_library/1,
          stanzas_too_big_give_the_same_error/1, forbidden_xml_names_its_condition/1,
-         random_elements_arrive_as_they_are/1, stream_restart_forgets_namespaces/1, what_was_read_ahead_makes_room/1]).
+         random_elements_arrive_as_they_are/1, stream_restart_forgets_namespaces/1, what_came_before_the_owner_is_read/1,
+         long_events_are_refused_on_a_normal_scheduler/1]).
 -export([packets_sent_are_those_of_fxml/1, random_elements_are_sent_as_by_fxml/1, odd_terms_are_taken_as_by_fxml/1,
          terms_that_are_no_packets_are_badarg/1, long_work_is_refused_on_a_normal_scheduler/1,
          packets_wait_for_room_and_flush/1]).
@@ -15,7 +16,8 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--import(megaphone_ct_xml, [stock_events/2, listen/1, open/1, close/1, event/0, events/2, send/2, random_element/1]).
+-import(megaphone_ct_xml, [stock_events/2, listen/1, open/1, close/1, event/0, events/2, own/1, send/2,
+                           random_element/1]).
 
 -define(TIMEOUT, 10000).
 -define(HEADER, <<"<?xml version='1.0'?><stream:stream to='localhost' xmlns='jabber:client' "
@@ -28,7 +30,8 @@ all() ->
     [streams_give_the_events_of_fxml_stream, streams_byte_by_byte_give_the_same_events, broken_streams_give_an_error,
      broken_header_is_answered_by_the_library,
      stanzas_too_big_give_the_same_error, forbidden_xml_names_its_condition, random_elements_arrive_as_they_are,
-     stream_restart_forgets_namespaces, what_was_read_ahead_makes_room,
+     stream_restart_forgets_namespaces, what_came_before_the_owner_is_read,
+     long_events_are_refused_on_a_normal_scheduler,
      packets_sent_are_those_of_fxml, random_elements_are_sent_as_by_fxml, odd_terms_are_taken_as_by_fxml,
      terms_that_are_no_packets_are_badarg, long_work_is_refused_on_a_normal_scheduler,
      packets_wait_for_room_and_flush,
@@ -119,14 +122,12 @@ stream_restart_forgets_namespaces(_Config) ->
     ok = gen_tcp:send(Client, [Auth, Other]),
     ?assertMatch({xmlstreamelement, {xmlel, <<"auth">>, _, []}}, event()),
     ok = megaphone_nif:xmpp_reset(Session),
-    ok = megaphone_nif:xmpp_flush(Session, 2),
     ?assertMatch({xmlstreamstart, <<"stream:stream">>, [{<<"xmlns">>, <<"jabber:server">>} | _]}, event()),
     ?assertEqual({xmlstreamelement, {xmlel, <<"a">>, [], []}}, event()),
     ok = close(Stream).
 
-%% A stanza that comes before its owner, longer than what is read ahead: the rest is in the kernel, which tells of it
-%% only once.
-what_was_read_ahead_makes_room(_Config) ->
+%% A stanza that comes before its owner waits in the kernel, which tells of it only once.
+what_came_before_the_owner_is_read(_Config) ->
     {Listener, Port} = listen(#{max_stanza => ?MAX_STANZA}),
     {ok, Client} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}], ?TIMEOUT),
     Text = binary:copy(<<"x">>, 200000),
@@ -134,16 +135,28 @@ what_was_read_ahead_makes_room(_Config) ->
     Session = receive {'$megaphone_start', Listener, Started} -> Started
               after ?TIMEOUT -> error(timeout)
               end,
-    ok = await_read_ahead(Session),
-    ok = megaphone_nif:xmpp_started(Session, self()),
+    ok = own(Session),
     ?assertMatch({xmlstreamstart, _, _}, event()),
     ?assertEqual({xmlstreamelement, {xmlel, <<"a">>, [], [{xmlcdata, Text}]}}, event()),
     ok = close({Client, Session}).
 
-await_read_ahead(Session) ->
-    case megaphone_nif:xmpp_info(Session) of
-        {ok, #{inbound := Bytes}} when Bytes >= 65536 -> ok;
-        {ok, _} -> erlang:yield(), await_read_ahead(Session)
+%% However much has come: a call on a normal scheduler takes a measure of it, and leaves what takes long to another.
+long_events_are_refused_on_a_normal_scheduler(_Config) ->
+    {Client, Session} = Stream = open(listen(#{max_stanza => ?MAX_STANZA})),
+    Text = binary:copy(<<"x">>, 100000),
+    ok = gen_tcp:send(Client, [binary:copy(<<"<b/>">>, 5000), "<a>", Text, "</a>"]),
+    Calls = recv_until_large(Session, 0, 0),
+    ?assert(Calls > 100),
+    ?assertEqual({[{xmlstreamelement, {xmlel, <<"a">>, [], [{xmlcdata, Text}]}}], wait},
+                 megaphone_nif:xmpp_recv_large(Session)),
+    ok = close(Stream).
+
+recv_until_large(Session, Calls, Seen) ->
+    case megaphone_nif:xmpp_recv(Session) of
+        large -> ?assertEqual(5000, Seen), Calls;
+        {Events, _} ->
+            ?assert(length(Events) =< 32),
+            recv_until_large(Session, Calls + 1, Seen + length(Events))
     end.
 
 compare(Listener, Chunks) -> compare(Listener, Chunks, ?MAX_STANZA).
@@ -345,7 +358,7 @@ websocket_session_is_one_of_its_own(_Config) ->
               end,
     ?assertMatch({ok, #{host := <<"localhost">>, path := <<"/ws">>, forwarded_for := <<"192.0.2.1">>}},
                  megaphone_nif:xmpp_facts(Session)),
-    ok = megaphone_nif:xmpp_started(Session, self()),
+    ok = own(Session),
     {ok, Facts} = megaphone_nif:xmpp_facts(Session),
     ?assertEqual([listener, local, peer], lists:sort(maps:keys(Facts))),
     ?assertMatch({ok, #{transport := websocket}}, megaphone_nif:xmpp_info(Session)),
@@ -374,10 +387,11 @@ sessions_that_are_gone_are_closed(_Config) ->
     ok = close(Stream),
     [begin
          [?assertEqual({Function, {error, closed}}, {Function, megaphone_nif:Function(Gone)})
-          || Function <- [xmpp_facts, xmpp_reset, xmpp_close, xmpp_peername, xmpp_sockname]],
+          || Function <- [xmpp_facts, xmpp_recv, xmpp_recv_large, xmpp_reset, xmpp_close, xmpp_peername,
+                          xmpp_sockname]],
          ?assertEqual({error, closed}, megaphone_nif:xmpp_started(Gone, self())),
          ?assertEqual({error, closed}, megaphone_nif:xmpp_send(Gone, {xmlstreamraw, <<" ">>})),
-         ?assertEqual({error, closed}, megaphone_nif:xmpp_flush(Gone, 0)),
+         ?assertEqual({error, closed}, megaphone_nif:xmpp_flush(Gone)),
          ?assertEqual({error, closed}, megaphone_nif:xmpp_shaper(Gone, none)),
          ?assertEqual(ok, megaphone_nif:xmpp_cancel_wait(Gone))
      end || Gone <- [Session, {websocket, Conn}, {http_bind, Conn}, {tcp, 1 bsl 63}]],

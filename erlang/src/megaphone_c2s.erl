@@ -92,8 +92,8 @@ start_session(Socket, Options) ->
     case megaphone_nif:xmpp_facts(Socket) of
         {ok, #{peer := Peer, local := Local}} ->
             log_accepted(start_c2s(Socket, stock_options(Options), hibernate_after(Options)), Peer, Local);
-        {error, closed} ->
-            ignore  % the client has left
+        {error, _} ->
+            ignore  % the client has left; one that has reset the connection has no address any more
     end.
 
 %% Starts a c2s on a native XMPP socket and gives the session to it, with the events that wait. Options are those of

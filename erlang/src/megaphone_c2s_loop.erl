@@ -4,7 +4,7 @@
 %% too, and the state (sys:get_state/1) is the same map. What this loop adds is kept in the process dictionary.
 %%
 %% It does three things that p1_server or a transport process do on stock:
-%% - it tells the library how many events have been dealt with, so that more are delivered;
+%% - it reads: the library says once that there is something, and this process takes it, a measure at a time, ready parsed;
 %% - it has what was sent written, once for all that was in the mailbox;
 %% - it ends a session whose mailbox is longer than max_fsm_queue.
 -module(megaphone_c2s_loop).
@@ -22,10 +22,12 @@
 -include("xmpp_codec.hrl").
 
 %% Keys of the process dictionary.
--define(SESSION, '$megaphone_session').    % {Socket, MaxQueue}
--define(CONSUMED, '$megaphone_consumed').  % events not acknowledged yet; absent: none
--define(FLUSH, '$megaphone_flush').        % also a message: true while it is in the mailbox
--define(NEW, '$megaphone_new').            % true until the session has been available and idle for the first time
+-define(SESSION, '$megaphone_session').  % {Socket, MaxQueue}
+-define(FLUSH, '$megaphone_flush').      % also a message: true while it is in the mailbox
+-define(NEW, '$megaphone_new').          % true until the session has been available and idle for the first time
+
+%% The library's message: there is something to take.
+-define(RECV, '$megaphone_recv').
 
 %% How long it has to be idle for that, in milliseconds.
 -define(SETTLE_TIME, 100).
@@ -68,17 +70,8 @@ handle_info(?FLUSH, State) ->
 handle_info(timeout, #{stream_timeout := infinity} = State) ->
     _ = erase(?NEW),
     {noreply, State, hibernate};
-handle_info({'$megaphone_stream_error', Condition, Text}, State) ->
-    next(continue(send_stream_error(State, Condition, Text)));
-handle_info({'$megaphone_undelivered', Elements}, State) ->
-    next(undelivered(Elements, State));
-%% Also what xmpp_stream_in tells itself when it couldn't send; no event that waits to be acknowledged.
-handle_info({'$gen_event', closed} = Event, State) ->
-    next(xmpp_stream_in:handle_info(Event, State));
-handle_info({'$gen_event', _} = Event, State) ->
-    Next = xmpp_stream_in:handle_info(Event, State),
-    _ = put(?CONSUMED, unacknowledged() + 1),
-    next(Next);
+handle_info(?RECV, State) ->
+    recv(State);
 handle_info(Info, State) ->
     next(xmpp_stream_in:handle_info(Info, State)).
 
@@ -90,6 +83,37 @@ terminate(Reason, State) ->
 
 -spec code_change(term(), state(), term()) -> {ok, state()} | {error, term()}.
 code_change(OldVsn, State, Extra) -> xmpp_stream_in:code_change(OldVsn, State, Extra).
+
+%% --- events of the stream
+
+%% Takes what has come. To ask again is to say that all of it has been dealt with.
+recv(State) ->
+    {Socket, _} = get(?SESSION),
+    case megaphone_nif:xmpp_recv(Socket) of
+        large -> received(megaphone_nif:xmpp_recv_large(Socket), State);
+        Result -> received(Result, State)
+    end.
+
+received({error, closed}, State) ->
+    next(handle_event(closed, State));
+received({Events, Next}, State) ->
+    %% Behind what is in the mailbox already: others have their turn.
+    _ = case Next of
+        more -> self() ! ?RECV;
+        wait -> ok
+    end,
+    next(handle_events(Events, continue(State))).
+
+handle_events([], Next) -> Next;
+handle_events([Event | Events], {noreply, State, _Timeout}) -> handle_events(Events, handle_event(Event, State));
+handle_events(_Events, {stop, _Reason, _State} = Stop) -> Stop.
+
+handle_event({'$megaphone_stream_error', Condition, Text}, State) ->
+    continue(send_stream_error(State, Condition, Text));
+handle_event({'$megaphone_undelivered', Elements}, State) ->
+    undelivered(Elements, State);
+handle_event(Event, State) ->
+    xmpp_stream_in:handle_info({'$gen_event', Event}, State).
 
 %% --- between two messages
 
@@ -130,17 +154,7 @@ flush_after(_Length) ->
 
 flush() ->
     {Socket, _} = get(?SESSION),
-    Consumed = unacknowledged(),
-    _ = erase(?CONSUMED),
-    %% closed: the event that says so has come or is on its way, or a resumed session waits for its next connection.
-    _ = megaphone_nif:xmpp_flush(Socket, Consumed),
-    ok.
-
-unacknowledged() ->
-    case get(?CONSUMED) of
-        undefined -> 0;
-        Consumed -> Consumed
-    end.
+    megaphone_xmpp_socket:flush(Socket).
 
 %% The time-out that runs goes on, as in xmpp_stream_in: the state has its length and its start.
 continue(#{stream_timeout := infinity} = State) ->

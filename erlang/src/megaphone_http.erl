@@ -100,7 +100,7 @@ header_lines(Headers) ->
 %% --- routes
 
 %% The paths that the library answers for: those of the two XMPP handlers, where ejabberd_http would give exactly that
-%% path to them. What a client may write in more than one way stays with ejabberd_http, as do paths below these.
+%% path to them. Paths below these stay with ejabberd_http.
 routes(RequestHandlers) -> routes(RequestHandlers, []).
 
 routes([], _Before) ->
@@ -109,8 +109,7 @@ routes([Handler | Handlers], Before) ->
     Path = element(1, Handler),
     %% ejabberd_http takes the first handler whose path begins the request's.
     IsHidden = lists:any(fun(Earlier) -> lists:prefix(Earlier, Path) end, Before),
-    [{path(Path), Kind} || Kind <- kind(Handler), not IsHidden, lists:all(fun is_plain/1, Path)] ++
-        routes(Handlers, [Path | Before]).
+    [{path(Path), Kind} || Kind <- kind(Handler), not IsHidden] ++ routes(Handlers, [Path | Before]).
 
 kind({_, ejabberd_http_ws}) -> [websocket];
 kind({_, mod_bosh}) -> [bosh];
@@ -118,9 +117,6 @@ kind(_) -> [].
 
 path([]) -> <<"/">>;
 path(Segments) -> iolist_to_binary([[$/, Segment] || Segment <- Segments]).
-
-is_plain(Segment) ->
-    re:run(Segment, "^[A-Za-z0-9_~-][A-Za-z0-9._~-]*$", [{capture, none}]) =:= match.
 
 %% --- processes
 
@@ -140,7 +136,7 @@ start_session({Transport, _} = Socket, HibernateAfter) ->
                 {error, Why} ->
                     refuse(Socket, Facts, Why)
             end;
-        {error, closed} ->
+        {error, _} ->
             ignore  % the client has left
     end.
 

@@ -48,6 +48,9 @@ notice(reactor_panic, Details) ->
     ?LOG_ERROR("An error in Megaphone's native library has cost one connection, please report it: ~tp", [Details]);
 notice(accept_failed, Details) ->
     ?LOG_ERROR("Megaphone failed to accept a connection: ~tp", [Details]);
+notice(register_failed, Details) ->
+    ?LOG_ERROR("Megaphone closed a connection that the kernel could not watch, and accepts none for a moment; see "
+               "fs.epoll.max_user_watches and the memory limits: ~tp", [Details]);
 notice(start_timeout, Details) ->
     ?LOG_ERROR("Megaphone has closed a connection for which no process was started in time: ~tp", [Details]);
 notice(Kind, Details) ->

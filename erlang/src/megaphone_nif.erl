@@ -11,13 +11,14 @@
 -export([send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
 -export([controlling_process/3, owner/1, monitor/1, cancel_monitor/2]).
 -export([setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
--export([xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_send/2, xmpp_send_large/2, xmpp_flush/2,
+-export([xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
+         xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
          xmpp_cancel_wait/1, xmpp_reset/1, xmpp_shaper/2, xmpp_close/1, xmpp_abort/1]).
 -export([xmpp_peername/1, xmpp_sockname/1, xmpp_info/1]).
 -export([inject_panic/1]).
 
 -export_type([start_options/0, listen_options/0, limits/0, load_error/0]).
--export_type([xmpp_socket/0, xmpp_settings/0, xmpp_facts/0, xmpp_packet/0]).
+-export_type([xmpp_socket/0, xmpp_settings/0, xmpp_facts/0, xmpp_packet/0, xmpp_event/0]).
 
 -nifs([start/1, stop/0, stats/0, connections/0,
        listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
@@ -25,7 +26,8 @@
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
        controlling_process/3, owner/1, monitor/1, cancel_monitor/2,
        setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1,
-       xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_send/2, xmpp_send_large/2, xmpp_flush/2,
+       xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
+       xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
        xmpp_cancel_wait/1, xmpp_reset/1, xmpp_shaper/2, xmpp_close/1, xmpp_abort/1,
        xmpp_peername/1, xmpp_sockname/1, xmpp_info/1,
        inject_panic/1]).
@@ -66,14 +68,14 @@
     send_timeout => timeout(),
     send_timeout_close => boolean(),
     max_stanza => pos_integer(),                        % mode xmpp
-    routes => [{Path :: binary(), websocket | bosh}],   % mode http: whole paths that need no handler
+    routes => [{Path :: binary(), websocket | bosh}],   % mode http: paths that need no handler, compared as ejabberd_http does
     response_headers => binary()                        % mode http: lines with their ends, for answers from here
 }.
 
 %% The number of a tcp or websocket session is its connection's; that of an http_bind session is its own.
 -type xmpp_socket() :: {tcp | websocket | http_bind, non_neg_integer()}.
 
-%% Of all XMPP sessions of the VM. Times in milliseconds, sizes in bytes. What is absent has the library's default.
+%% Of XMPP sessions. Times in milliseconds, sizes in bytes. What is absent has the library's default.
 -type xmpp_settings() :: #{
     from => binary(),                     % host that errors come from before the client has named one
     lang => binary(),                     % language of such errors
@@ -110,6 +112,17 @@
     | {xmlstreamelement, fxml:xmlel()}
     | {xmlstreamend, Name :: binary()}
     | {xmlstreamraw, iodata()}.
+
+%% What a stream's peer did. The first three and xmlstreamerror are those of fxml_stream; a text alone there means that a
+%% stanza is too big. After an error nothing of the peer's is looked at, and the owner closes. closed is the last event.
+-type xmpp_event() ::
+    {xmlstreamstart, Name :: binary(), Attrs :: [{binary(), binary()}]}
+    | {xmlstreamelement, fxml:xmlel()}
+    | {xmlstreamend, Name :: binary()}
+    | {xmlstreamerror, Text :: binary() | {0, Text :: binary()}}
+    | {'$megaphone_stream_error', Condition :: atom(), Text :: binary()}  % others of RFC 6120, 4.9.3
+    | {'$megaphone_undelivered', Elements :: [binary()]}                  % that a BOSH client never got; then closed
+    | closed.
 
 -type load_error() :: {cannot_load, File :: file:filename(), Why :: string(), Fix :: string()}.
 
@@ -290,19 +303,30 @@ info(_Conn) -> ?NOT_LOADED.
 
 %% --- XMPP sessions
 
-%% Replaces the settings of all sessions, at any time.
+%% Replaces the settings, for sessions that begin from here on.
 -spec xmpp_configure(xmpp_settings()) -> ok.
 xmpp_configure(_Settings) -> ?NOT_LOADED.
 
 -spec xmpp_facts(xmpp_socket()) -> {ok, xmpp_facts()} | {error, closed}.
 xmpp_facts(_Socket) -> ?NOT_LOADED.
 
-%% Makes a process the owner after a start message. It gets the stream header first; once it has died, what it has sent
-%% goes out and the session closes.
+%% Makes a process the owner after a start message. It is sent '$megaphone_recv' for the stream header; once it has died,
+%% what it has sent goes out and the session closes.
 -spec xmpp_started(xmpp_socket(), pid()) -> ok | {error, closed}.
 xmpp_started(_Socket, _Owner) -> ?NOT_LOADED.
 
-%% Only for the owner, and written by the next xmpp_flush/2 or when 64 KB are queued. wait: nothing was taken, the queue
+%% What has come, for the owner: it is read, decoded and parsed in this call, a measure at a time. more: ask again when these
+%% events have been dealt with, which asking says (after an element of SASL nothing else is given before). wait: the
+%% owner is sent '$megaphone_recv' when there is something. large: nothing was taken, it needs xmpp_recv_large/1.
+%% closed: the session is gone, and there is no more to take.
+-spec xmpp_recv(xmpp_socket()) -> {[xmpp_event()], more | wait} | large | {error, closed}.
+xmpp_recv(_Socket) -> ?NOT_LOADED.
+
+%% The same on a dirty scheduler, for an event that takes its time.
+-spec xmpp_recv_large(xmpp_socket()) -> {[xmpp_event()], more | wait} | {error, closed}.
+xmpp_recv_large(_Socket) -> ?NOT_LOADED.
+
+%% Only for the owner, and written by the next xmpp_flush/1 or when 64 KB are queued. wait: nothing was taken, the queue
 %% is above its mark; call again after {'$megaphone', Reference}. large: nothing was taken, it needs xmpp_send_large/2.
 %% badarg: not a packet.
 -spec xmpp_send(xmpp_socket(), xmpp_packet()) -> ok | {wait, reference()} | large | {error, atom()}.
@@ -312,10 +336,9 @@ xmpp_send(_Socket, _Packet) -> ?NOT_LOADED.
 -spec xmpp_send_large(xmpp_socket(), xmpp_packet()) -> ok | {wait, reference()} | {error, atom()}.
 xmpp_send_large(_Socket, _Packet) -> ?NOT_LOADED.
 
-%% The owner has taken Consumed more events out of its mailbox, and wants written what it has sent. Events that it
-%% has not acknowledged hold back more.
--spec xmpp_flush(xmpp_socket(), Consumed :: non_neg_integer()) -> ok | {error, closed}.
-xmpp_flush(_Socket, _Consumed) -> ?NOT_LOADED.
+%% The owner wants written what it has sent.
+-spec xmpp_flush(xmpp_socket()) -> ok | {error, closed}.
+xmpp_flush(_Socket) -> ?NOT_LOADED.
 
 %% Ends a wait to send. Its message may be in the mailbox already.
 -spec xmpp_cancel_wait(xmpp_socket()) -> ok.

@@ -5,6 +5,8 @@
 -module(megaphone_xmpp_socket).
 -behaviour(xmpp_socket).
 
+-export([flush/1]).
+%% xmpp_socket's.
 -export([send_xml/2, setopts/2, get_owner/1, get_transport/1, peername/1, sockname/1, close/1, reset_stream/1,
          change_shaper/2, controlling_process/2]).
 
@@ -13,6 +15,9 @@
 %% The tag is the transport, as ejabberd calls it. The number is that of the connection, or for http_bind that of the
 %% BOSH session, whose connections come and go.
 -type socket() :: megaphone_nif:xmpp_socket().
+
+%% Key of the process dictionary: true while something was sent and not flushed.
+-define(UNFLUSHED, '$megaphone_unflushed').
 
 %% ejabberd's own transports give up after as long.
 -define(SEND_TIMEOUT, 15000).
@@ -28,7 +33,9 @@ send_xml(Socket, Packet) ->
 
 send_until(Socket, Packet, Deadline) ->
     case send(Socket, Packet) of
-        ok -> ok;
+        ok ->
+            _ = put(?UNFLUSHED, true),
+            ok;
         {wait, Ref} -> await_room(Socket, Packet, Deadline, Ref);
         {error, _} = Error -> Error
     end.
@@ -51,7 +58,19 @@ await_room(Socket, Packet, Deadline, Ref) ->
         {error, timeout}
     end.
 
-%% Nothing to activate: the library delivers up to its window.
+%% Has written what was sent, if anything was.
+-spec flush(socket()) -> ok.
+flush(Socket) ->
+    case erase(?UNFLUSHED) of
+        true ->
+            %% closed: the owner is told, or a resumed session waits for its next connection.
+            _ = megaphone_nif:xmpp_flush(Socket),
+            ok;
+        undefined ->
+            ok
+    end.
+
+%% Nothing to activate: the session's process takes what comes when it is told that there is something.
 -spec setopts(socket(), [{active, once}]) -> ok.
 setopts(_Socket, _Options) -> ok.
 
@@ -75,7 +94,7 @@ close(Socket) -> megaphone_nif:xmpp_close(Socket).
 %% A new stream begins on the connection, after SASL (RFC 6120, 4.3.3).
 -spec reset_stream(socket()) -> socket().
 reset_stream(Socket) ->
-    %% closed: the event that says so is on its way.
+    %% closed: the session's process finds out when it takes what came.
     _ = megaphone_nif:xmpp_reset(Socket),
     Socket.
 

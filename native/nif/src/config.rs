@@ -1,21 +1,12 @@
 //! Start and end of the system, and its figures.
 
-use crate::host::{CallerSink, ErlangHost};
-use crate::{SYSTEM, atoms, terms};
-use megaphone_core::{Config, System};
+use crate::decode::entry;
+use crate::host::{CallerSink, set_log};
+use crate::system::{self, started, system};
+use crate::{atoms, terms};
+use megaphone_core::Config;
 use rustix::process::{Resource, getrlimit};
-use rustler::{Decoder, Encoder, Env, Error, LocalPid, NifResult, Term};
-use std::sync::Arc;
-
-/// The system, when it was started.
-pub(crate) fn system() -> NifResult<&'static Arc<System<ErlangHost>>> {
-    SYSTEM.get().ok_or_else(|| Error::RaiseTerm(Box::new(atoms::not_started())))
-}
-
-/// An entry of a map of options. None when it isn't there.
-pub(crate) fn entry<'a, T: Decoder<'a>>(map: Term<'a>, key: impl Encoder) -> NifResult<Option<T>> {
-    map.map_get(key).ok().map(|value| value.decode()).transpose()
-}
+use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 
 /// Descriptors that this process may have.
 fn descriptor_limit() -> usize {
@@ -23,9 +14,10 @@ fn descriptor_limit() -> usize {
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
-/// Room for the VM's own files and sockets.
-fn default_max_connections(limit: usize) -> usize {
-    limit.saturating_sub((limit / 20).clamp(64, 1024)).min(1 << 27)
+/// What the node needs beside its connections: files, the database, uploads, links to other servers, code that is loaded.
+/// Half of a small limit, at most 4,096.
+fn reserve(limit: usize) -> usize {
+    (limit / 8).clamp(128.min(limit / 2), 4096)
 }
 
 /// Starts the threads, once a VM; later calls change the rest.
@@ -35,8 +27,10 @@ fn start<'a>(env: Env<'a>, options: Term<'a>) -> NifResult<Term<'a>> {
         return Err(Error::BadArg);
     }
     let limit = descriptor_limit();
+    // The kernel gives the lowest descriptor that is free: what is open already counts by itself.
+    let max_descriptor = limit.saturating_sub(reserve(limit));
     let max_connections =
-        entry(options, atoms::max_connections())?.unwrap_or_else(|| default_max_connections(limit));
+        entry(options, atoms::max_connections())?.unwrap_or_else(|| max_descriptor.min(1 << 27));
     let reactors: usize = match entry(options, atoms::reactors())? {
         Some(n) => n,
         None => std::thread::available_parallelism().map_or(1, |cores| (usize::from(cores) / 4).clamp(1, 8)),
@@ -44,20 +38,16 @@ fn start<'a>(env: Env<'a>, options: Term<'a>) -> NifResult<Term<'a>> {
     if reactors == 0 || max_connections == 0 {
         return Err(Error::BadArg);
     }
-    let system = match SYSTEM.get() {
+    let system = match started() {
         Some(system) => system,
-        None => {
-            let started = System::start(ErlangHost::new(), Config { reactors, max_connections });
-            match started {
-                // Erlang's application controller starts one at a time.
-                Ok(system) => SYSTEM.get_or_init(|| system),
-                Err(error) => return Ok((atoms::error(), error.to_string()).encode(env)),
-            }
-        }
+        None => match system::start(Config { reactors, max_connections, max_descriptor }) {
+            Ok(system) => system,
+            Err(error) => return Ok((atoms::error(), error.to_string()).encode(env)),
+        },
     };
-    system.set_max_connections(max_connections);
+    system.set_bounds(max_connections, max_descriptor);
     if let Some(log) = entry::<LocalPid>(options, atoms::log())? {
-        *system.host().log.lock() = Some(log);
+        set_log(log);
     }
     let facts = [
         (atoms::reactors(), system.stats().reactors.encode(env)),
@@ -70,7 +60,7 @@ fn start<'a>(env: Env<'a>, options: Term<'a>) -> NifResult<Term<'a>> {
 /// Closes everything. The threads stay, asleep.
 #[rustler::nif(schedule = "DirtyIo")]
 fn stop(env: Env<'_>) -> Term<'_> {
-    if let Some(system) = SYSTEM.get() {
+    if let Some(system) = started() {
         system.close_all(&mut CallerSink { env });
     }
     atoms::ok().encode(env)

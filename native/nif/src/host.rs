@@ -1,8 +1,7 @@
 //! Erlang processes as owners of connections: monitors, wake-ups, messages.
 
-use crate::terms::{self, socket_term};
-use crate::xmpp::{events, session_term};
-use crate::{SYSTEM, atoms};
+use crate::atoms;
+use crate::terms::{self, session_term, socket_term};
 use megaphone_core::{Conn, Event, Host, ListenerId, Notice, Owned, Sink};
 use parking_lot::Mutex;
 use rustler::env::{OwnedEnv, SavedTerm};
@@ -11,6 +10,7 @@ use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{LazyLock, OnceLock};
 
 /// A local process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,11 +55,33 @@ impl Waiter {
 }
 
 /// The host of the core: what it takes from the VM.
-pub(crate) struct ErlangHost {
-    watches: Box<[ResourceArc<Watches>]>,
-    /// Who logs notices.
-    pub(crate) log: Mutex<Option<LocalPid>>,
-    listener_owners: Mutex<HashMap<ListenerId, LocalPid>>,
+pub(crate) struct ErlangHost;
+
+/// The watched processes, in parts with a lock each.
+static WATCHES: LazyLock<Box<[ResourceArc<Watches>]>> = LazyLock::new(|| {
+    (0..PARTS).map(|_| ResourceArc::new(Watches { by_process: Mutex::default() })).collect()
+});
+const PARTS: usize = 16;
+
+/// Who logs notices.
+static LOG: Mutex<Option<LocalPid>> = Mutex::new(None);
+
+/// Whose listeners are whose.
+static LISTENER_OWNERS: LazyLock<Mutex<HashMap<ListenerId, LocalPid>>> = LazyLock::new(Mutex::default);
+
+/// What happens to what a process had when it ends.
+type Down = fn(Env<'_>, LocalPid, Subject);
+
+static DOWN: OnceLock<Down> = OnceLock::new();
+
+/// Sets that, once.
+pub(crate) fn on_down(down: Down) {
+    DOWN.get_or_init(|| down);
+}
+
+/// `log` gets the notices from here on.
+pub(crate) fn set_log(log: LocalPid) {
+    *LOG.lock() = Some(log);
 }
 
 /// Some of the watched processes. A resource for many connections: a monitor's origin each would be dearer.
@@ -74,7 +96,7 @@ struct Watch {
 
 /// What ends with a process.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Subject {
+pub(crate) enum Subject {
     Owned(Owned),
     Listener(ListenerId),
 }
@@ -85,77 +107,58 @@ impl Resource for Watches {
         // A panic here would end the VM.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let watch = self.by_process.lock().remove(&pid);
-            let (Some(watch), Some(system)) = (watch, SYSTEM.get()) else { return };
+            let (Some(watch), Some(down)) = (watch, DOWN.get()) else { return };
             for subject in watch.subjects {
-                let sink = &mut CallerSink { env };
-                match subject {
-                    Subject::Owned(owned) => system.owner_down(owned, Pid(pid), sink),
-                    // Closed by itself meanwhile is as good.
-                    Subject::Listener(listener) => {
-                        system.host().listener_owners.lock().remove(&listener);
-                        let _ = system.close_listener(listener, sink);
-                    }
+                if let Subject::Listener(listener) = subject {
+                    LISTENER_OWNERS.lock().remove(&listener);
                 }
+                down(env, pid, subject);
             }
         }));
     }
 }
 
-impl ErlangHost {
-    const PARTS: usize = 16;
+fn part(pid: LocalPid) -> &'static ResourceArc<Watches> {
+    &WATCHES[BuildHasherDefault::<DefaultHasher>::default().hash_one(pid) as usize % PARTS]
+}
 
-    pub(crate) fn new() -> Self {
-        let part = || ResourceArc::new(Watches { by_process: Mutex::default() });
-        Self {
-            watches: (0..Self::PARTS).map(|_| part()).collect(),
-            log: Mutex::new(None),
-            listener_owners: Mutex::default(),
-        }
-    }
+/// The listener closes when `process` ends. False when it has ended already.
+pub(crate) fn watch_listener(env: Env<'_>, process: LocalPid, listener: ListenerId) -> bool {
+    LISTENER_OWNERS.lock().insert(listener, process);
+    add(Some(env), process, Subject::Listener(listener))
+}
 
-    fn part(&self, pid: LocalPid) -> &ResourceArc<Watches> {
-        &self.watches[BuildHasherDefault::<DefaultHasher>::default().hash_one(pid) as usize % Self::PARTS]
+/// Takes that back.
+pub(crate) fn unwatch_listener(env: Env<'_>, listener: ListenerId) {
+    let process = LISTENER_OWNERS.lock().remove(&listener);
+    if let Some(process) = process {
+        remove(Some(env), process, Subject::Listener(listener));
     }
 }
 
-impl ErlangHost {
-    /// The listener closes when `process` ends. False when it has ended already.
-    pub(crate) fn watch_listener(&self, env: Env<'_>, process: LocalPid, listener: ListenerId) -> bool {
-        self.listener_owners.lock().insert(listener, process);
-        self.add(Some(env), process, Subject::Listener(listener))
+fn add(env: Option<Env<'_>>, pid: LocalPid, subject: Subject) -> bool {
+    let part = part(pid);
+    let mut by_process = part.by_process.lock();
+    if let Some(watch) = by_process.get_mut(&pid) {
+        watch.subjects.push(subject);
+        return true;
     }
+    let Some(monitor) = part.monitor(env, &pid) else { return false };
+    by_process.insert(pid, Watch { monitor, subjects: SmallVec::from_elem(subject, 1) });
+    true
+}
 
-    /// Takes that back.
-    pub(crate) fn unwatch_listener(&self, env: Env<'_>, listener: ListenerId) {
-        if let Some(process) = self.listener_owners.lock().remove(&listener) {
-            self.remove(Some(env), process, Subject::Listener(listener));
-        }
+fn remove(env: Option<Env<'_>>, pid: LocalPid, subject: Subject) {
+    let part = part(pid);
+    let mut by_process = part.by_process.lock();
+    let Some(watch) = by_process.get_mut(&pid) else { return };
+    if let Some(at) = watch.subjects.iter().position(|other| *other == subject) {
+        watch.subjects.swap_remove(at);
     }
-
-    fn add(&self, env: Option<Env<'_>>, pid: LocalPid, subject: Subject) -> bool {
-        let part = self.part(pid);
-        let mut by_process = part.by_process.lock();
-        if let Some(watch) = by_process.get_mut(&pid) {
-            watch.subjects.push(subject);
-            return true;
-        }
-        let Some(monitor) = part.monitor(env, &pid) else { return false };
-        by_process.insert(pid, Watch { monitor, subjects: SmallVec::from_elem(subject, 1) });
-        true
-    }
-
-    fn remove(&self, env: Option<Env<'_>>, pid: LocalPid, subject: Subject) {
-        let part = self.part(pid);
-        let mut by_process = part.by_process.lock();
-        let Some(watch) = by_process.get_mut(&pid) else { return };
-        if let Some(at) = watch.subjects.iter().position(|other| *other == subject) {
-            watch.subjects.swap_remove(at);
-        }
-        if watch.subjects.is_empty() {
-            // False when it has fired already: `down` then finds nothing.
-            part.demonitor(env, &watch.monitor);
-            by_process.remove(&pid);
-        }
+    if watch.subjects.is_empty() {
+        // False when it has fired already: `down` then finds nothing.
+        part.demonitor(env, &watch.monitor);
+        by_process.remove(&pid);
     }
 }
 
@@ -195,21 +198,11 @@ impl Sink<ErlangHost> for CallerSink<'_> {
     }
 
     fn watch(&mut self, process: Pid, owned: Owned) -> bool {
-        watch(Some(self.env), process, owned)
+        add(Some(self.env), process.0, Subject::Owned(owned))
     }
 
     fn unwatch(&mut self, process: Pid, owned: Owned) {
-        unwatch(Some(self.env), process, owned);
-    }
-}
-
-fn watch(env: Option<Env<'_>>, process: Pid, owned: Owned) -> bool {
-    SYSTEM.get().is_some_and(|system| system.host().add(env, process.0, Subject::Owned(owned)))
-}
-
-fn unwatch(env: Option<Env<'_>>, process: Pid, owned: Owned) {
-    if let Some(system) = SYSTEM.get() {
-        system.host().remove(env, process.0, Subject::Owned(owned));
+        remove(Some(self.env), process.0, Subject::Owned(owned));
     }
 }
 
@@ -232,11 +225,11 @@ impl Sink<ErlangHost> for ThreadSink {
     }
 
     fn watch(&mut self, process: Pid, owned: Owned) -> bool {
-        watch(None, process, owned)
+        add(None, process.0, Subject::Owned(owned))
     }
 
     fn unwatch(&mut self, process: Pid, owned: Owned) {
-        unwatch(None, process, owned);
+        remove(None, process.0, Subject::Owned(owned));
     }
 }
 
@@ -253,7 +246,7 @@ fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &
         Event::StartXmpp { to, listener, id } => {
             send(&to.0, &|env| (atoms::dollar_start(), listener.0, session_term(env, *id)).encode(env))
         }
-        Event::Xmpp { to, event } => send(&to.0, &|env| events::message(env, event)),
+        Event::XmppReady { to, .. } => send(&to.0, &|env| atoms::dollar_recv().encode(env)),
         Event::Data { to, conn, packet, delivery } => send(&to.0, &|env| {
             let tag = if terms::is_http(packet) { atoms::http() } else { atoms::tcp() };
             (tag, socket_term(env, *conn), terms::packet(env, packet, *delivery)).encode(env)
@@ -270,7 +263,7 @@ fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &
             send(&to.0, &|env| (atoms::tcp_closed(), socket_term(env, *conn)).encode(env));
         }
         Event::Notice(notice) => {
-            let log = SYSTEM.get().and_then(|system| *system.host().log.lock());
+            let log = *LOG.lock();
             if let Some(log) = log {
                 send(&log, &|env| notice_term(env, notice));
             }
@@ -297,6 +290,10 @@ fn notice_term<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
         }
         Notice::AcceptFailed { listener, error } => (
             atoms::accept_failed(),
+            vec![(atoms::listener(), listener.0.encode(env)), (atoms::reason(), terms::errno(env, *error))],
+        ),
+        Notice::RegisterFailed { listener, error } => (
+            atoms::register_failed(),
             vec![(atoms::listener(), listener.0.encode(env)), (atoms::reason(), terms::errno(env, *error))],
         ),
         Notice::Panicked { conn } => (

@@ -1,10 +1,10 @@
 //! Listeners.
 
-use crate::config::{entry, system};
-use crate::host::{CallerSink, Pid, Waiter};
-use crate::xmpp::config::{millis, positive};
+use crate::decode::{entry, millis, positive, timeout};
+use crate::host::{CallerSink, Pid, Waiter, unwatch_listener, watch_listener};
+use crate::system::system;
 use crate::{atoms, fd, terms};
-use megaphone_core::{ListenerConfig, ListenerId, Mode, Route, Service};
+use megaphone_core::{ListenerConfig, ListenerId, Mode, Path, Route, Service};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, Term};
 
@@ -21,10 +21,10 @@ fn listen<'a>(env: Env<'a>, number: i32, owner: LocalPid, options: Term<'a>) -> 
         .map_err(megaphone_core::Error::Os)
         .and_then(|fd| system.listen(fd, config, starter.map(Pid)))
         .and_then(|id| {
-            if system.host().watch_listener(env, owner, id) {
+            if watch_listener(env, owner, id) {
                 return Ok(id);
             }
-            system.host().unwatch_listener(env, id);
+            unwatch_listener(env, id);
             system.close_listener(id, &mut CallerSink { env })?;
             Err(megaphone_core::Error::Closed)
         });
@@ -76,7 +76,7 @@ fn set_listener_option(config: &mut ListenerConfig, key: Atom, value: Term<'_>) 
     } else if key == atoms::delivery() {
         config.options.as_list = value.decode::<Atom>()? == atoms::list();
     } else if key == atoms::send_timeout() {
-        config.options.send_timeout = crate::options::timeout(value)?;
+        config.options.send_timeout = timeout(value)?;
     } else if key == atoms::send_timeout_close() {
         config.options.send_timeout_close = value.decode()?;
     } else if key == atoms::max_stanza() {
@@ -98,13 +98,13 @@ fn route((path, service): (Binary<'_>, Atom)) -> NifResult<Route> {
         service if service == atoms::bosh() => Service::Bosh,
         _ => return Err(Error::BadArg),
     };
-    Ok(Route { path: path.as_slice().into(), service })
+    Ok(Route { path: Path::parse(&path), service })
 }
 
 #[rustler::nif]
 fn close_listener(env: Env<'_>, id: u32) -> NifResult<Term<'_>> {
     let system = system()?;
-    system.host().unwatch_listener(env, ListenerId(id));
+    unwatch_listener(env, ListenerId(id));
     let closed = system.close_listener(ListenerId(id), &mut CallerSink { env });
     Ok(closed.map_or_else(|error| terms::error(env, error), |()| atoms::ok().encode(env)))
 }

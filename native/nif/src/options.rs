@@ -1,22 +1,15 @@
 //! Socket options, by the names that `inet` has for them.
 
-use crate::config::system;
+use crate::decode::{conn, timeout};
 use crate::host::{CallerSink, Pid};
-use crate::sockets::{conn, done};
+use crate::system::system;
+use crate::terms::done;
 use crate::{atoms, terms};
 use megaphone_core::packet::Mode;
 use megaphone_core::{Active, Opt, Packets};
 use rustler::types::atom::Atom;
 use rustler::{Decoder, Encoder, Env, NifResult, Term};
 use std::time::Duration;
-
-/// `infinity` or milliseconds.
-pub(crate) fn timeout(value: Term<'_>) -> NifResult<Option<Duration>> {
-    if value.is_atom() && value.decode::<Atom>()? == atoms::infinity() {
-        return Ok(None);
-    }
-    Ok(Some(Duration::from_millis(value.decode()?)))
-}
 
 #[rustler::nif]
 fn setopt<'a>(env: Env<'a>, id: u64, name: Atom, value: Term<'a>) -> NifResult<Term<'a>> {

@@ -1,34 +1,18 @@
 //! What a process does with a connection.
 
-use crate::config::system;
+use crate::decode::conn;
 use crate::host::{CallerSink, Pid, Waiter};
+use crate::info::owner_term;
 use crate::options::encode_timeout;
+use crate::system::system;
+use crate::terms::{answer, done};
 use crate::{atoms, fd, terms};
-use megaphone_core::{
-    Conn, ConnectionInfo, Error, PollOutcome, ReadOutcome, SessionInfo, Shutdown, WriteOutcome,
-};
+#[cfg(feature = "fault-injection")]
+use megaphone_core::Owned;
+use megaphone_core::{Error, PollOutcome, ReadOutcome, Shutdown, WriteOutcome};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, LocalPid, NifResult, Term};
 use std::cell::RefCell;
-
-/// A number from outside may name nothing.
-pub(crate) fn conn(id: u64) -> Result<Conn, Error> {
-    Conn::from_u64(id).ok_or(Error::Closed)
-}
-
-/// `ok` or `{error, Reason}`.
-pub(crate) fn done(env: Env<'_>, result: Result<(), Error>) -> Term<'_> {
-    result.map_or_else(|error| terms::error(env, error), |()| atoms::ok().encode(env))
-}
-
-/// `{ok, Value}` or `{error, Reason}`.
-pub(crate) fn answer<'a, T>(
-    env: Env<'a>,
-    result: Result<T, Error>,
-    encode: impl FnOnce(T) -> Term<'a>,
-) -> Term<'a> {
-    result.map_or_else(|error| terms::error(env, error), |value| (atoms::ok(), encode(value)).encode(env))
-}
 
 /// `{ok, Data}`, or `{wait, Ref, ParkAfter}` after which `{'$megaphone', Ref}` comes.
 #[rustler::nif]
@@ -224,10 +208,6 @@ fn owner(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
     Ok(answer(env, conn(id).and_then(|conn| system.owner(conn)), |owner| owner_term(env, owner)))
 }
 
-fn owner_term(env: Env<'_>, owner: Option<Pid>) -> Term<'_> {
-    owner.map_or_else(|| atoms::undefined().encode(env), |owner| owner.0.encode(env))
-}
-
 #[rustler::nif]
 fn peername(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
     let system = system()?;
@@ -293,57 +273,13 @@ fn key(reference: Term<'_>) -> u64 {
     reference.hash_internal(0)
 }
 
-#[rustler::nif]
-fn info(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
-    let system = system()?;
-    Ok(answer(env, conn(id).and_then(|conn| system.info(conn)), |info| info_term(env, &info)))
-}
-
-/// What is known of a connection.
-pub(crate) fn info_term<'a>(env: Env<'a>, info: &ConnectionInfo<Pid>) -> Term<'a> {
-    let name = |name| Atom::from_str(env, name).unwrap_or_else(|_| atoms::undefined());
-    let transport = info.transport.map_or(atoms::none(), name);
-    terms::map(
-        env,
-        &[
-            (atoms::listener(), info.listener.0.encode(env)),
-            (atoms::phase(), name(info.phase).encode(env)),
-            (atoms::owner(), owner_term(env, info.owner)),
-            (atoms::transport(), transport.encode(env)),
-            (atoms::is_http(), info.is_http.encode(env)),
-            (atoms::inbound(), info.inbound.encode(env)),
-            (atoms::outbound(), info.outbound.encode(env)),
-            (atoms::recv_oct(), info.traffic.received.encode(env)),
-            (atoms::recv_cnt(), info.traffic.reads.encode(env)),
-            (atoms::send_oct(), info.traffic.sent.encode(env)),
-            (atoms::send_cnt(), info.traffic.writes.encode(env)),
-        ],
-    )
-}
-
-/// What `info` gives of a BOSH session.
-pub(crate) fn session_info_term<'a>(env: Env<'a>, info: &SessionInfo<Pid>) -> Term<'a> {
-    let phase = Atom::from_str(env, info.phase).unwrap_or_else(|_| atoms::undefined());
-    terms::map(
-        env,
-        &[
-            (atoms::listener(), info.listener.0.encode(env)),
-            (atoms::phase(), phase.encode(env)),
-            (atoms::owner(), owner_term(env, info.owner)),
-            (atoms::transport(), atoms::http_bind().encode(env)),
-            (atoms::outbound(), info.outbound.encode(env)),
-            (atoms::bytes(), info.bytes.encode(env)),
-        ],
-    )
-}
-
 /// Has the connection's reactor panic.
 #[cfg(feature = "fault-injection")]
 #[rustler::nif]
 fn inject_panic(id: u64) -> NifResult<Atom> {
     let system = system()?;
     if let Ok(conn) = conn(id) {
-        system.inject_panic(conn);
+        system.inject_panic(Owned::Connection(conn), 1);
     }
     Ok(atoms::ok())
 }

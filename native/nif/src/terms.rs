@@ -2,7 +2,7 @@
 
 use crate::atoms;
 use megaphone_core::packet::{Method, Packet, Scheme, Target};
-use megaphone_core::{Address, Conn, Delivery, Errno, Error, Received};
+use megaphone_core::{Address, Conn, Delivery, Errno, Error, Received, XmppId};
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, NewBinary, Term};
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +10,30 @@ use std::net::{IpAddr, SocketAddr};
 /// `{'$inet', megaphone_socket, Conn}`.
 pub(crate) fn socket_term<'a>(env: Env<'a>, conn: Conn) -> Term<'a> {
     (atoms::dollar_inet(), atoms::megaphone_socket(), conn.as_u64()).encode(env)
+}
+
+/// `{Transport, Id}`.
+pub(crate) fn session_term(env: Env<'_>, id: XmppId) -> Term<'_> {
+    let (tag, conn) = match id {
+        XmppId::Tcp(conn) => (atoms::tcp(), conn),
+        XmppId::WebSocket(conn) => (atoms::websocket(), conn),
+        XmppId::Bosh(conn) => (atoms::http_bind(), conn),
+    };
+    (tag, conn.as_u64()).encode(env)
+}
+
+/// `ok` or `{error, Reason}`.
+pub(crate) fn done(env: Env<'_>, result: Result<(), Error>) -> Term<'_> {
+    result.map_or_else(|reason| error(env, reason), |()| atoms::ok().encode(env))
+}
+
+/// `{ok, Value}` or `{error, Reason}`.
+pub(crate) fn answer<'a, T>(
+    env: Env<'a>,
+    result: Result<T, Error>,
+    encode: impl FnOnce(T) -> Term<'a>,
+) -> Term<'a> {
+    result.map_or_else(|reason| error(env, reason), |value| (atoms::ok(), encode(value)).encode(env))
 }
 
 pub(crate) fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {

@@ -1,11 +1,12 @@
 //! Elements of XMPP as terms, equal to what `fxml_stream` gives and `fxml` takes: `{xmlel, Name, Attrs, Children}`
 //! and `{xmlcdata, Text}`, all text in binaries.
 //!
-//! Knows terms and the flat tree of `megaphone_core::stream`, and nothing of connections.
+//! Knows terms and the flat tree of `megaphone_core::xmpp`, and nothing of connections.
 
 use crate::atoms;
 use crate::terms::binary;
-use megaphone_core::stream::{BuildError, Element, ElementBuilder, Event, Item};
+use megaphone_core::Effort;
+use megaphone_core::xmpp::{BuildError, Element, ElementBuilder, Event, Item};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Term};
 use smallvec::SmallVec;
@@ -86,16 +87,7 @@ impl From<rustler::Error> for ReadError {
     }
 }
 
-/// How much may be read on the calling scheduler.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Effort {
-    /// What takes well under 100 microseconds, see [`Reader::NORMAL`].
-    Normal,
-    /// Whatever it takes: the caller is a dirty scheduler.
-    Unbounded,
-}
-
-/// Reads a packet to send. Takes what `fxml` takes: text and names may be iolists.
+/// Reads a packet to send; with a normal effort what takes well under 100 microseconds. Takes what `fxml` takes: text and names may be iolists.
 pub(crate) fn packet<'a>(term: Term<'a>, effort: Effort) -> Result<Packet<'a>, ReadError> {
     let mut reader = Reader::new(effort);
     if let Ok((tag, name, attrs)) = term.decode::<(Atom, Term<'a>, Term<'a>)>() {
@@ -135,7 +127,7 @@ impl Reader {
     fn new(effort: Effort) -> Self {
         let left = match effort {
             Effort::Normal => Some(Self::NORMAL),
-            Effort::Unbounded => None,
+            Effort::Large => None,
         };
         // Room for most stanzas.
         Self { builder: ElementBuilder::with_capacity(32, 512), left }

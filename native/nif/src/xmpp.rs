@@ -6,14 +6,17 @@
 pub(crate) mod config;
 pub(crate) mod events;
 
-use crate::config::system;
+use crate::decode::conn;
 use crate::host::{CallerSink, Pid, Waiter};
-use crate::sockets::{answer, conn, done, info_term, session_info_term};
-use crate::xml::{self, Effort, Packet, ReadError};
+use crate::info::{info_term, session_info_term};
+use crate::system::system;
+use crate::terms::{answer, done};
+use crate::xml::{self, Packet, ReadError};
 use crate::{atoms, terms};
-use megaphone_core::{Error, Facts, Outgoing, Rate, WriteOutcome, XmppId};
+use megaphone_core::{Effort, Error, Facts, Outgoing, Pulled, Rate, WriteOutcome, XmppId};
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, LocalPid, NifResult, Term};
+use std::cell::RefCell;
 
 /// A term that has the form of a session may still name none.
 fn session(socket: Term<'_>) -> NifResult<Result<XmppId, Error>> {
@@ -25,16 +28,6 @@ fn session(socket: Term<'_>) -> NifResult<Result<XmppId, Error>> {
         _ => return Err(rustler::Error::BadArg),
     };
     Ok(conn(id).map(named))
-}
-
-/// `{Transport, Id}`.
-pub(crate) fn session_term(env: Env<'_>, id: XmppId) -> Term<'_> {
-    let (tag, conn) = match id {
-        XmppId::Tcp(conn) => (atoms::tcp(), conn),
-        XmppId::WebSocket(conn) => (atoms::websocket(), conn),
-        XmppId::Bosh(conn) => (atoms::http_bind(), conn),
-    };
-    (tag, conn.as_u64()).encode(env)
 }
 
 #[rustler::nif]
@@ -59,7 +52,7 @@ fn facts_term<'a>(env: Env<'a>, facts: &Facts) -> Term<'a> {
     terms::map(env, &pairs)
 }
 
-/// Makes `owner` the owner, who gets the pending events.
+/// Makes `owner` the owner, who is sent `'$megaphone_recv'` for the events that wait.
 #[rustler::nif]
 fn xmpp_started<'a>(env: Env<'a>, socket: Term<'a>, owner: LocalPid) -> NifResult<Term<'a>> {
     let system = system()?;
@@ -77,7 +70,7 @@ fn xmpp_send<'a>(env: Env<'a>, socket: Term<'a>, packet: Term<'a>) -> NifResult<
 /// The same for packets that take their time.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn xmpp_send_large<'a>(env: Env<'a>, socket: Term<'a>, packet: Term<'a>) -> NifResult<Term<'a>> {
-    send(env, socket, packet, Effort::Unbounded)
+    send(env, socket, packet, Effort::Large)
 }
 
 fn send<'a>(env: Env<'a>, socket: Term<'a>, packet: Term<'a>, effort: Effort) -> NifResult<Term<'a>> {
@@ -109,13 +102,48 @@ fn send<'a>(env: Env<'a>, socket: Term<'a>, packet: Term<'a>, effort: Effort) ->
     })
 }
 
-/// Acknowledges `consumed` events and writes what is queued.
+thread_local! {
+    /// One a scheduler: what is read is parsed before anything else is.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
+}
+
+/// What has come, for the owner: `{Events, more | wait}`, or `large` for `xmpp_recv_large`. With `more` it asks again when it
+/// has dealt with these; with `wait` it is sent `'$megaphone_recv'` when there is more.
 #[rustler::nif]
-fn xmpp_flush<'a>(env: Env<'a>, socket: Term<'a>, consumed: u32) -> NifResult<Term<'a>> {
+fn xmpp_recv<'a>(env: Env<'a>, socket: Term<'a>) -> NifResult<Term<'a>> {
+    recv(env, socket, Effort::Normal)
+}
+
+/// The same for an event that takes its time.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn xmpp_recv_large<'a>(env: Env<'a>, socket: Term<'a>) -> NifResult<Term<'a>> {
+    recv(env, socket, Effort::Large)
+}
+
+fn recv<'a>(env: Env<'a>, socket: Term<'a>, effort: Effort) -> NifResult<Term<'a>> {
+    let id = session(socket)?;
     let system = system()?;
     let caller = Pid(env.pid());
-    let flushed =
-        session(socket)?.and_then(|id| system.xmpp_flush(id, caller, consumed, &mut CallerSink { env }));
+    let pulled = id.and_then(|id| {
+        BUFFER.with_borrow_mut(|buffer| system.xmpp_recv(id, caller, effort, buffer, &mut CallerSink { env }))
+    });
+    Ok(match pulled {
+        Ok(Pulled { is_large: true, events, .. }) if events.is_empty() => atoms::large().encode(env),
+        Ok(pulled) => {
+            let events: Vec<Term<'a>> = pulled.events.iter().map(|event| events::term(env, event)).collect();
+            let next = if pulled.has_more { atoms::more() } else { atoms::wait() };
+            (events, next).encode(env)
+        }
+        Err(error) => terms::error(env, error),
+    })
+}
+
+/// Writes what is queued.
+#[rustler::nif]
+fn xmpp_flush<'a>(env: Env<'a>, socket: Term<'a>) -> NifResult<Term<'a>> {
+    let system = system()?;
+    let caller = Pid(env.pid());
+    let flushed = session(socket)?.and_then(|id| system.xmpp_flush(id, caller, &mut CallerSink { env }));
     Ok(done(env, flushed))
 }
 

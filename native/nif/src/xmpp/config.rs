@@ -1,12 +1,12 @@
 //! Settings that all XMPP sessions have in common.
 
 use crate::atoms;
-use crate::config::system;
+use crate::decode::{millis, positive};
+use crate::system::system;
 use megaphone_core::{XmppConfig, bosh};
 use rustler::types::atom::Atom;
 use rustler::{Error, MapIterator, NifResult, Term};
 use std::collections::HashMap;
-use std::time::Duration;
 
 /// What the map doesn't say has its default.
 #[rustler::nif]
@@ -21,19 +21,19 @@ fn xmpp_configure(settings: Term<'_>) -> NifResult<Atom> {
 
 fn set(config: &mut XmppConfig, key: Atom, value: Term<'_>) -> NifResult<()> {
     if key == atoms::from() {
-        config.from = value.decode()?;
+        config.stream.from = value.decode()?;
     } else if key == atoms::lang() {
-        config.lang = value.decode()?;
+        config.stream.lang = value.decode()?;
     } else if key == atoms::header_timeout() {
-        config.header_timeout = millis(value)?;
+        config.stream.header_timeout = millis(value)?;
     } else if key == atoms::stanza_timeout() {
-        config.stanza_timeout = millis(value)?;
+        config.stream.stanza_timeout = millis(value)?;
     } else if key == atoms::max_stanza() {
-        config.max_stanza = positive(value)?;
+        config.stream.max_stanza = positive(value)?;
     } else if key == atoms::ping_interval() {
-        config.ping_interval = Some(millis(value)?).filter(|interval| !interval.is_zero());
+        config.stream.ping_interval = Some(millis(value)?).filter(|interval| !interval.is_zero());
     } else if key == atoms::websocket_timeout() {
-        config.websocket_timeout = millis(value)?;
+        config.stream.websocket_timeout = millis(value)?;
     } else if key == atoms::origins() {
         config.origins = value.decode()?;
     } else if key == atoms::bosh_hosts() {
@@ -62,13 +62,4 @@ fn bosh_host(settings: Term<'_>) -> NifResult<bosh::Config> {
         }
     }
     Ok(config)
-}
-
-pub(crate) fn millis(value: Term<'_>) -> NifResult<Duration> {
-    Ok(Duration::from_millis(value.decode()?))
-}
-
-/// At least 1.
-pub(crate) fn positive(value: Term<'_>) -> NifResult<usize> {
-    Some(value.decode()?).filter(|number| *number > 0).ok_or(Error::BadArg)
 }

@@ -1,0 +1,34 @@
+//! Values of options and settings, out of terms.
+
+use crate::atoms;
+use megaphone_core::{Conn, Error};
+use rustler::types::atom::Atom;
+use rustler::{Decoder, Encoder, NifResult, Term};
+use std::time::Duration;
+
+/// A number from outside may name nothing.
+pub(crate) fn conn(id: u64) -> Result<Conn, Error> {
+    Conn::from_u64(id).ok_or(Error::Closed)
+}
+
+/// An entry of a map of options. None when it isn't there.
+pub(crate) fn entry<'a, T: Decoder<'a>>(map: Term<'a>, key: impl Encoder) -> NifResult<Option<T>> {
+    map.map_get(key).ok().map(|value| value.decode()).transpose()
+}
+
+pub(crate) fn millis(value: Term<'_>) -> NifResult<Duration> {
+    Ok(Duration::from_millis(value.decode()?))
+}
+
+/// At least 1.
+pub(crate) fn positive(value: Term<'_>) -> NifResult<usize> {
+    Some(value.decode()?).filter(|number| *number > 0).ok_or(rustler::Error::BadArg)
+}
+
+/// `infinity` or milliseconds.
+pub(crate) fn timeout(value: Term<'_>) -> NifResult<Option<Duration>> {
+    if value.is_atom() && value.decode::<Atom>()? == atoms::infinity() {
+        return Ok(None);
+    }
+    millis(value).map(Some)
+}

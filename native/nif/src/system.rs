@@ -1,0 +1,37 @@
+//! The one system of the VM.
+
+use crate::atoms;
+use crate::host::{CallerSink, ErlangHost, Pid, Subject, on_down};
+use megaphone_core::{Config, System};
+use rustler::{Env, Error, LocalPid, NifResult};
+use std::sync::{Arc, OnceLock};
+
+/// Its threads live as long as the VM: a library that has threads can't be unloaded.
+static SYSTEM: OnceLock<Arc<System<ErlangHost>>> = OnceLock::new();
+
+/// The system, when it was started.
+pub(crate) fn system() -> NifResult<&'static Arc<System<ErlangHost>>> {
+    SYSTEM.get().ok_or_else(|| Error::RaiseTerm(Box::new(atoms::not_started())))
+}
+
+/// The same, where its absence is no error.
+pub(crate) fn started() -> Option<&'static Arc<System<ErlangHost>>> {
+    SYSTEM.get()
+}
+
+/// Starts it. Erlang's application controller starts one at a time.
+pub(crate) fn start(config: Config) -> std::io::Result<&'static Arc<System<ErlangHost>>> {
+    let system = System::start(ErlangHost, config)?;
+    on_down(process_down);
+    Ok(SYSTEM.get_or_init(|| system))
+}
+
+fn process_down(env: Env<'_>, pid: LocalPid, subject: Subject) {
+    let Some(system) = SYSTEM.get() else { return };
+    let sink = &mut CallerSink { env };
+    match subject {
+        Subject::Owned(owned) => system.owner_down(owned, Pid(pid), sink),
+        // Closed by itself meanwhile is as good.
+        Subject::Listener(listener) => drop(system.close_listener(listener, sink)),
+    }
+}
