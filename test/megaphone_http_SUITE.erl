@@ -236,13 +236,17 @@ malformed_requests_are_refused(_Config) ->
     Port = start(fun(Socket) -> Test ! {passed_on, gen_tcp:recv(Socket, 0)} end, #{max_head => 1000, max_chunked_body => 1000}),
     Heads = [
         {400, "GET\r\n\r\n"},
+        {400, "GET / HTTP/1.1\r\n\r\n"},
+        {400, "GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n"},
+        {400, "GET / HTTP/1.1\r\nHost: x/y\r\n\r\n"},
+        {505, "GET / HTTP/2.0\r\nHost: x\r\n\r\n"},
         {400, "GET / HTTP/1.1\r\nHost : x\r\n\r\n"},
         {400, "GET / HTTP/1.1\r\nHost: x\ry\r\n\r\n"},
         {400, "GET / HTTP/1.1\r\nHost: x\0y\r\n\r\n"},
         {400, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"},
         {400, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"},
         {413, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n"},
-        {431, ["GET / HTTP/1.1\r\nX: ", lists:duplicate(1000, $x), "\r\n\r\n"]}
+        {431, ["GET / HTTP/1.1\r\nHost: x\r\nX: ", lists:duplicate(1000, $x), "\r\n\r\n"]}
     ],
     [?assertEqual({Head, Status}, {Head, refusal(Port, Head)}) || {Status, Head} <- Heads],
     receive {passed_on, Passed} -> error(Passed) after 0 -> ok end.
@@ -286,7 +290,7 @@ random_bytes_leave_the_listener_serving(_Config) ->
     Port = start(#{}),
     Seed = rand:seed_s(exsss),
     ct:log("seed ~p", [rand:export_seed_s(Seed)]),
-    Beginnings = ["", "GET /", "POST / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"],
+    Beginnings = ["", "GET /", "POST / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"],
     _ = lists:foldl(
         fun(N, Random) ->
             {Noise, Next} = rand:bytes_s(N, Random),

@@ -294,6 +294,28 @@ options() ->
      {getopts_order, fun(_, S) -> [inet:getopts(S, [mode, active, mode]), inet:getopts(S, [])] end},
      {packet_size_bounds_lines, fun(C, S) ->
          inet:setopts(S, [{packet, line}, {packet_size, 4}]), gen_tcp:send(C, "123456789\n"), gen_tcp:recv(S, 0, ?TIMEOUT)
+     end},
+     {buffer_cuts_lines_that_packet_size_allows, fun(C, S) ->
+         inet:setopts(S, [{packet, line}, {packet_size, 6}, {buffer, 4}]), gen_tcp:send(C, "123456789\n"),
+         [gen_tcp:recv(S, 0, ?TIMEOUT) || _ <- [1, 2, 3]]
+     end},
+     {recbuf_raises_buffer, fun(C, S) ->
+         inet:setopts(S, [{recbuf, 20000}, {packet, line}]), gen_tcp:send(C, [lists:duplicate(2999, $x), $\n]),
+         [inet:getopts(S, [buffer]), gen_tcp:recv(S, 0, ?TIMEOUT), inet:setopts(S, [{recbuf, 3000}]), inet:getopts(S, [buffer])]
+     end},
+     {recbuf_leaves_a_buffer_that_was_set, fun(_, S) ->
+         [inet:setopts(S, [{buffer, 100}, {recbuf, 20000}]), inet:getopts(S, [buffer])]
+     end},
+     {recbuf_below_buffer, fun(_, S) -> [inet:setopts(S, [{recbuf, 500}]), inet:getopts(S, [buffer])] end},
+     {buffer_of_nothing, fun(_, S) -> [inet:setopts(S, [{buffer, 0}]), inet:getopts(S, [buffer])] end},
+     {http_goes_on_after_an_error, fun(C, S) ->
+         inet:setopts(S, [{packet, http_bin}]),
+         gen_tcp:send(C, "GET / HTTP/1.1\r\nbad\r\nA: b\r\n\r\nbad\r\nGET /x HTTP/1.1\r\n\r\n"), gen_tcp:shutdown(C, write),
+         [gen_tcp:recv(S, 0, ?TIMEOUT) || _ <- lists:seq(1, 8)]
+     end},
+     {http_mode_set_within_headers, fun(C, S) ->
+         inet:setopts(S, [{packet, http_bin}]), gen_tcp:send(C, "GET / HTTP/1.1\r\nA: b\r\nC: d\r\n\r\n"),
+         [begin inet:setopts(S, [{packet, Mode}]), gen_tcp:recv(S, 0, ?TIMEOUT) end || Mode <- [http_bin, http_bin, http, http_bin]]
      end}].
 
 ownership() ->

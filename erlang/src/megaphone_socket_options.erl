@@ -18,8 +18,8 @@ settings([Option | Options], Settings) ->
 setting(binary) -> [{mode, binary}];
 setting(list) -> [{mode, list}];
 setting({packet, 0}) -> [{packet, raw}];
-%% inet's user-level buffer bounds a line. There is no such buffer here.
-setting({buffer, Size}) when is_integer(Size), Size >= 0 -> [{line_length, Size}];
+%% inet's user-level buffer bounds a line, and inet takes 0 for 1. There is no such buffer here.
+setting({buffer, Size}) when is_integer(Size), Size >= 0 -> [{line_length, max(Size, 1)}];
 %% The only thing that there is to deliver to, and no header but an empty one.
 setting({deliver, term}) -> [];
 setting({header, 0}) -> [];

@@ -1,8 +1,9 @@
 //! Packet modes of Erlang sockets: what `erlang:decode_packet/3` makes of the bytes at the front of a buffer.
 //!
 //! Everything that is accepted here is what OTP 25 answers for the same bytes; a test holds the two against
-//! each other, and sequences of packets against a socket of `gen_tcp`'s. OTP lets numbers wrap around at 32 bits (a version, a status, a port); such a line is an
-//! [`Packet::HttpError`] here, and so is a port over 65,535.
+//! each other, and sequences of packets against a socket of `gen_tcp`'s. OTP lets numbers wrap around at 32
+//! bits (a version, a status, a port); such a line is a [`Packet::HttpError`] here, and so is a port over
+//! 65,535.
 
 use std::borrow::Cow;
 
