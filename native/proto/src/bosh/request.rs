@@ -172,10 +172,9 @@ fn restart(body: &Element) -> Result<bool, RequestError> {
 
 /// An attribute in the namespace of XEP-0206, by whatever prefix.
 fn xbosh_attr<'a>(body: &'a Element, local: &str) -> Option<&'a [u8]> {
-    let prefix = body
-        .attrs()
-        .find_map(|(name, value)| name.strip_prefix(b"xmlns:").filter(|_| value == NS_XBOSH.as_bytes()))?;
-    body.attr(&[prefix, b":", local.as_bytes()].concat())
+    let prefixes = body.attrs().filter(|(_, value)| *value == NS_XBOSH.as_bytes());
+    let mut prefixes = prefixes.filter_map(|(name, _)| name.strip_prefix(b"xmlns:"));
+    prefixes.find_map(|prefix| body.attr(&[prefix, b":", local.as_bytes()].concat()))
 }
 
 /// The content type becomes a header field of answers, so that it may hold nothing that ends one.

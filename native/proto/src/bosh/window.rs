@@ -180,7 +180,10 @@ impl Window {
     }
 
     pub(super) fn take_oldest(&mut self) -> Option<Held> {
-        (!self.held.is_empty()).then(|| self.held.remove(0))
+        let oldest = (!self.held.is_empty()).then(|| self.held.remove(0));
+        // Room for the next that is held, and not for the one more that releases it.
+        self.held.shrink_to(1);
+        oldest
     }
 
     /// Keeps the answer to the request that was taken last.

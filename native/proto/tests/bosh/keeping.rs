@@ -33,6 +33,17 @@ fn an_idle_session_with_a_request_held_and_an_answer_of_100_bytes_kept_takes_320
 }
 
 #[test]
+fn a_session_is_no_larger_after_a_request_that_released_another() {
+    let mut driver = Driver::ready("xml:lang='en' wait='60' hold='1'", Config::default());
+    driver.poll(101);
+    driver.send(&[&message(100)]);
+    driver.poll(102);
+    let before = cost(&driver);
+    driver.poll(103);
+    assert!(cost(&driver) + 100 <= before, "{} after {before}: the answer is gone", cost(&driver));
+}
+
+#[test]
 fn a_request_says_that_older_answers_than_may_be_under_way_have_arrived() {
     let mut driver = Driver::ready("wait='60' hold='1'", Config::default());
     answered_up_to(&mut driver, 110, 10_000);

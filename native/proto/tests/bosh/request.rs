@@ -57,6 +57,16 @@ fn restart_and_version_are_found_by_any_prefix() {
 }
 
 #[test]
+fn a_second_prefix_of_the_same_namespace_is_as_good_as_the_first() {
+    let request = parse(
+        "<body rid='1' b:restart='true' a:version='1.0' xmlns='http://jabber.org/protocol/httpbind' \
+         xmlns:a='urn:xmpp:xbosh' xmlns:b='urn:xmpp:xbosh'/>",
+    );
+    assert!(request.is_restart);
+    assert_eq!(request.xmpp_version.as_deref(), Some("1.0"));
+}
+
+#[test]
 fn what_is_no_body_is_refused() {
     assert_eq!(error("<body xmlns='urn:other' rid='1'/>"), RequestError::NotABody);
     assert_eq!(error("<body rid='1'/>"), RequestError::NotABody);

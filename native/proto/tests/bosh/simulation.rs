@@ -26,6 +26,7 @@ enum Fate {
 #[derive(Debug)]
 enum Happening {
     ClientSays(u32),
+    ClientEnds,
     ServerSays(u32),
     Arrives(Ticket),
     ServerHearsOfLoss(Ticket),
@@ -51,6 +52,9 @@ struct Client {
     early: BTreeMap<u64, Vec<u32>>,
     next_answer: u64,
     heard: Vec<u32>,
+    /// Whether it will end the session at once.
+    is_ending: bool,
+    has_ended: bool,
 }
 
 struct World {
@@ -122,6 +126,7 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::ClientSays(number) => self.client.unsent.push(number),
+            Happening::ClientEnds => self.client.is_ending = true,
             Happening::ServerSays(number) => {
                 let stanza = element(&format!("<message id='{number}'/>"));
                 self.with_session(|session, now| {
@@ -146,20 +151,29 @@ impl World {
     /// A client sends what it has to say, and keeps one request waiting at the server. It never goes further beyond
     /// an answer that is missing than the window, so that the answer is still kept.
     fn client_sends(&mut self) {
-        while self.client.next_rid < self.client.next_answer + self.client.window
+        while !self.client.has_ended
+            && self.client.next_rid < self.client.next_answer + self.client.window
             && (!self.client.unsent.is_empty() || self.client.open.is_empty())
         {
-            let rid = self.client.next_rid;
-            self.client.next_rid += 1;
-            let says: String =
-                self.client.unsent.drain(..).map(|number| format!("<message id='{number}'/>")).collect();
-            let attrs = if rid == 1000 { "to='localhost' hold='9' wait='20'" } else { "sid='a'" };
-            let body = format!(
-                "<body rid='{rid}' {attrs} xmlns='http://jabber.org/protocol/httpbind'>{says}</body>"
-            );
-            self.client.open.insert(rid, body.clone());
-            self.transmit(rid, body);
+            let is_first = self.client.next_rid == 1000;
+            self.client_sends_one(if is_first { "to='localhost' hold='9' wait='20'" } else { "sid='a'" });
         }
+        let is_created = self.client.next_answer > 1000;
+        if self.client.is_ending && is_created && !std::mem::replace(&mut self.client.has_ended, true) {
+            // Be the window full or not.
+            self.client_sends_one("sid='a' type='terminate'");
+        }
+    }
+
+    fn client_sends_one(&mut self, attrs: &str) {
+        let rid = self.client.next_rid;
+        self.client.next_rid += 1;
+        let says: String =
+            self.client.unsent.drain(..).map(|number| format!("<message id='{number}'/>")).collect();
+        let body =
+            format!("<body rid='{rid}' {attrs} xmlns='http://jabber.org/protocol/httpbind'>{says}</body>");
+        self.client.open.insert(rid, body.clone());
+        self.transmit(rid, body);
     }
 
     fn transmit(&mut self, rid: u64, body: String) {
@@ -218,6 +232,9 @@ impl World {
     fn client_hears(&mut self, ticket: Ticket, body: &[u8]) {
         let rid = self.exchanges[ticket as usize].rid;
         let body = parse_element(body, &Limits::default()).unwrap();
+        if self.client.has_ended && body.attr(b"type") == Some(b"terminate") {
+            return;
+        }
         assert_eq!(body.attr(b"type"), None, "{body:?}");
         if let Some(requests) = body.attr(b"requests") {
             self.client.window = std::str::from_utf8(requests).unwrap().parse().unwrap();
@@ -279,6 +296,30 @@ proptest! {
         prop_assert_eq!(world.closed, None);
         prop_assert_eq!(&world.server_heard, &(0..to_server as u32).collect::<Vec<_>>());
         prop_assert_eq!(&world.client.heard, &(0..to_client as u32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_client_that_ends_the_session_at_any_time_is_heard_to_its_last_word(
+        fates in prop::collection::vec(fate(), 1..40),
+        client_says in prop::collection::vec(0..100_u64, 0..40),
+        server_says in prop::collection::vec(10..100_u64, 0..10),
+        hold in 1..4_u8,
+    ) {
+        let mut fates = fates;
+        fates.push(Fate::Arrives { there: 1, back: 1 });
+        let mut world = World::new(fates, hold);
+        let mut client_says = client_says;
+        client_says.sort_unstable();
+        for (number, at) in client_says.iter().enumerate() {
+            world.at(*at, Happening::ClientSays(number as u32));
+        }
+        for at in server_says {
+            world.at(at, Happening::ServerSays(7));
+        }
+        world.at(100, Happening::ClientEnds);
+        world.run(|world| world.closed.is_some());
+        prop_assert_eq!(world.closed, Some(Closed::ByClient));
+        prop_assert_eq!(&world.server_heard, &(0..client_says.len() as u32).collect::<Vec<_>>());
     }
 
     #[test]
