@@ -2,7 +2,7 @@
 %% calling process in the parts of starter and owner.
 -module(megaphone_ct_xml).
 
--export([stock_events/2, listen/1, events/2, refusal/2, open/1, own/1, close/1, event/0, send/2,
+-export([stock_events/2, listen/1, events/2, refusal/2, open/1, own/1, log_in/1, close/1, event/0, send/2,
          random_element/1]).
 
 -export_type([listener/0, stream/0, event/0]).
@@ -64,10 +64,11 @@ events({Listener, Port}, Chunks) ->
         receive
             {'$megaphone_start', Listener, {tcp, _} = Session} ->
                 ok = own(Session),
+                ok = log_in(Session),
                 Found = owner_events(),
                 %% closed when the peer is gone, and there is nothing left to close.
                 _ = megaphone_nif:xmpp_close(Session),
-                <<>> = until_closed(Client, <<>>),
+                _ = until_closed(Client, <<>>),
                 Found;
             {tcp_closed, Client} -> [];
             {tcp, Client, Answer} ->
@@ -110,6 +111,12 @@ close({Client, Session}) ->
 own(Session) ->
     _ = put(?OWNED, {Session, []}),
     megaphone_nif:xmpp_started(Session, self()).
+
+%% Queues what says that the client is logged in: until then what it may send is little.
+-spec log_in(megaphone_nif:xmpp_socket()) -> ok | {error, closed}.
+log_in(Session) ->
+    Success = {xmlel, <<"success">>, [{<<"xmlns">>, <<"urn:ietf:params:xml:ns:xmpp-sasl">>}], []},
+    megaphone_nif:xmpp_send(Session, {xmlstreamelement, Success}).
 
 %% The next event for the owner, who has dealt with those before. closed: the peer is gone.
 -spec event() -> event() | closed.

@@ -44,8 +44,10 @@ pub struct SocketOptions {
     pub active: Active,
     /// How bytes become packets. Default raw.
     pub packets: Packets,
-    /// Longest packet and line. Default 0, no limit (`packet_size`), and 1460 (`line_length`, `inet`'s buffer).
-    pub limits: packet::Options,
+    /// Longest packet. Default 0, no limit.
+    pub packet_size: usize,
+    /// `inet`'s buffer, which bounds a line. Default 1,460 bytes.
+    pub buffer: packet::Buffer,
     /// Give lists instead of binaries.
     pub as_list: bool,
     /// How long a send may wait; none is for ever, the default.
@@ -71,7 +73,8 @@ impl Default for SocketOptions {
         Self {
             active: Active::Off,
             packets: Packets { mode: packet::Mode::Raw, is_bin: false },
-            limits: packet::Options { packet_size: 0, line_length: 1460 },
+            packet_size: 0,
+            buffer: packet::Buffer::default(),
             as_list: false,
             send_timeout: None,
             send_timeout_close: false,
@@ -87,19 +90,22 @@ impl Default for SocketOptions {
 impl SocketOptions {
     /// Bytes that may have to be there before a packet is whole, and one more. 0 without packets.
     pub(crate) fn longest_packet(&self) -> usize {
-        match (self.packets.mode, self.limits.packet_size, self.limits.line_length) {
-            (packet::Mode::Raw, ..) => 0,
-            // As much as `inet` takes.
-            (_, 0, 0) => MAX_PACKET,
-            (_, packet_size, line_length) => packet_size.max(line_length).saturating_add(1),
+        match self.packets.mode {
+            packet::Mode::Raw => 0,
+            _ => self.packet_size.max(self.buffer.size()).saturating_add(1),
         }
+    }
+
+    /// The bounds on a packet.
+    pub(crate) fn limits(&self) -> packet::Options {
+        packet::Options { packet_size: self.packet_size, line_length: self.buffer.size() }
     }
 
     /// Sets an option that is kept here. False when it is the socket's.
     pub(crate) fn set(&mut self, option: Opt) -> bool {
         match option {
-            Opt::PacketSize(size) => self.limits.packet_size = size,
-            Opt::LineLength(length) => self.limits.line_length = length,
+            Opt::PacketSize(size) => self.packet_size = size,
+            Opt::LineLength(length) => self.buffer.set(length),
             Opt::AsList(as_list) => self.as_list = as_list,
             Opt::SendTimeout(timeout) => self.send_timeout = timeout,
             Opt::SendTimeoutClose(close) => self.send_timeout_close = close,
@@ -118,8 +124,8 @@ impl SocketOptions {
         Some(match like {
             Opt::Active(_) | Opt::ActiveAdd(_) => Opt::Active(self.active),
             Opt::Packets(_) => Opt::Packets(self.packets),
-            Opt::PacketSize(_) => Opt::PacketSize(self.limits.packet_size),
-            Opt::LineLength(_) => Opt::LineLength(self.limits.line_length),
+            Opt::PacketSize(_) => Opt::PacketSize(self.packet_size),
+            Opt::LineLength(_) => Opt::LineLength(self.buffer.size()),
             Opt::AsList(_) => Opt::AsList(self.as_list),
             Opt::SendTimeout(_) => Opt::SendTimeout(self.send_timeout),
             Opt::SendTimeoutClose(_) => Opt::SendTimeoutClose(self.send_timeout_close),

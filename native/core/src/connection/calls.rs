@@ -394,10 +394,13 @@ impl<H: Host> Connection<H> {
             Opt::ActiveAdd(n) => return self.add_active(cx, n),
             Opt::Packets(packets) => {
                 attached.options.packets = packets;
-                attached.in_headers = false;
                 if packets.mode != Mode::Raw {
                     self.become_raw();
                 }
+            }
+            Opt::RecvBuffer(size) => {
+                attached.options.buffer.recbuf_is_set(size);
+                self.set_socket(option)?;
             }
             other if attached.options.set(other) => {}
             other => self.set_socket(other)?,

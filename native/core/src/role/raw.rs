@@ -5,7 +5,7 @@ use crate::attached::Attached;
 use crate::cx::Cx;
 use crate::error::Error;
 use crate::host::{Event, Host};
-use crate::options::{Active, Delivery, SocketOptions};
+use crate::options::{Active, Delivery};
 use crate::transport::Transport;
 use bytes::{Buf, BytesMut};
 use megaphone_proto::packet::{self, Decoded, Mode, Packet};
@@ -145,7 +145,7 @@ impl<H: Host> Raw<H> {
                 Step::Data(Taken { bytes: take_front(&mut transport.inbound, n), packet: None, delivery })
             }
             Found::Packet(n) => {
-                let framing = (packet_mode(attached), attached.options.limits);
+                let framing = (packet_mode(attached), attached.options.limits());
                 note_headers(transport, attached);
                 Step::Data(Taken {
                     bytes: take_front(&mut transport.inbound, n),
@@ -177,7 +177,7 @@ fn find<H: Host>(transport: &Transport<H>, attached: &Attached<H>, wants: usize)
         Mode::Raw if has_enough && wants > 0 => return Found::Bytes(wants),
         Mode::Raw if has_enough => return Found::Bytes(transport.inbound.len()),
         Mode::Raw => {}
-        _ => match packet::decode(mode, &transport.inbound, &attached.options.limits) {
+        _ => match packet::decode(mode, &transport.inbound, &attached.options.limits()) {
             Decoded::Packet { len, .. } => return Found::Packet(len),
             Decoded::Invalid => return Found::Wrong(Error::MessageSize),
             Decoded::More(_) => {}
@@ -188,25 +188,14 @@ fn find<H: Host>(transport: &Transport<H>, attached: &Attached<H>, wants: usize)
 
 /// After a request line `inet` goes on with its header fields by itself.
 fn packet_mode<H: Host>(attached: &Attached<H>) -> Mode {
-    match attached.options.packets.mode {
-        Mode::Http if attached.in_headers => Mode::HttpHeader,
-        mode => mode,
-    }
+    attached.options.packets.mode.of_next(attached.in_headers)
 }
 
 /// Remembers what comes behind the packet at the front.
 fn note_headers<H: Host>(transport: &Transport<H>, attached: &mut Attached<H>) {
-    let decoded = packet::decode(packet_mode(attached), &transport.inbound, &attached.options.limits);
+    let decoded = packet::decode(packet_mode(attached), &transport.inbound, &attached.options.limits());
     if let Decoded::Packet { packet, .. } = decoded {
-        attached.in_headers = in_headers_after(&attached.options, attached.in_headers, &packet);
-    }
-}
-
-fn in_headers_after(options: &SocketOptions, in_headers: bool, packet: &Packet<'_>) -> bool {
-    match packet {
-        Packet::Request { .. } | Packet::Response { .. } => options.packets.mode == Mode::Http,
-        Packet::EndOfHeader | Packet::HttpError(_) => false,
-        Packet::Header { .. } | Packet::Line(_) => in_headers,
+        attached.in_headers = attached.options.packets.mode.in_headers_after(&packet, attached.in_headers);
     }
 }
 
@@ -217,9 +206,9 @@ fn send<H: Host>(transport: &mut Transport<H>, attached: &mut Attached<H>, cx: &
         let packet = &Packet::Line(&transport.inbound[..n]);
         cx.sink.emit(Event::Data { to, conn, packet, delivery });
     } else if let Decoded::Packet { packet, .. } =
-        packet::decode(mode, &transport.inbound, &attached.options.limits)
+        packet::decode(mode, &transport.inbound, &attached.options.limits())
     {
-        attached.in_headers = in_headers_after(&attached.options, attached.in_headers, &packet);
+        attached.in_headers = attached.options.packets.mode.in_headers_after(&packet, attached.in_headers);
         cx.sink.emit(Event::Data { to, conn, packet: &packet, delivery });
     }
     transport.inbound.advance(n);
