@@ -24,11 +24,11 @@ mod stream_info;
 mod window;
 
 pub use exchange::{Exchange, Response, cors_fields, is_bosh};
-pub use output::Answer;
+pub use output::{Answer, Ticket};
 pub use queue::Encoded;
 pub use request::{Request, RequestError};
 pub use response::{EMPTY_BODY, terminal_body};
-pub use session::{Closed, Session, Ticket};
+pub use session::{Closed, Session};
 
 use std::time::Duration;
 

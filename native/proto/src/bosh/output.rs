@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::session::Ticket;
 use crate::xmpp;
+
+/// An HTTP request of a session: names where its answer goes. The caller's number, unique among those of a session.
+pub type Ticket = u64;
 
 /// The answer to one HTTP request, with status 200.
 #[derive(Clone, Debug, PartialEq, Eq)]

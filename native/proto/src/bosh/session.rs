@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::output::{Answer, Output};
+use super::output::{Answer, Output, Ticket};
 use super::queue::{Encoded, Queue};
 use super::request::{KeyHash, Request, hash_of_key, key_hash};
 use super::response::recoverable_body;
@@ -19,9 +19,6 @@ use answering::Share;
 
 /// The version of XEP-0124 that this is.
 const VERSION: (u32, u32) = (1, 11);
-
-/// An HTTP request of a session: names where its answer goes. The caller's number, unique among those of a session.
-pub type Ticket = u64;
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

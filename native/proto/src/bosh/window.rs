@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::request::Request;
 use super::response::EMPTY_BODY;
-use super::session::Ticket;
+use super::output::Ticket;
 use crate::time::Time;
 
 /// Where a request id lies.

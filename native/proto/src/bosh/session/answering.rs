@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::super::output::Answer;
+use super::super::output::{Answer, Ticket};
 use super::super::response::{Body, EMPTY_BODY, terminal_body};
 use super::super::window::Held;
 use super::super::{Condition, NS_XBOSH};
-use super::{Closed, Created, Session, Ticket};
+use super::{Closed, Created, Session};
 use crate::time::Time;
 use crate::xmpp::NS_STREAM;
 
