@@ -1,7 +1,7 @@
 //! What an owner sends, as bytes.
 
 use super::Framing;
-use crate::ws::{Opcode, stanza, write_frame};
+use crate::ws::{stanza, write_text_with};
 use crate::xmpp::{Element, write_element, write_end_tag, write_header};
 
 /// What an owner sends.
@@ -38,7 +38,7 @@ pub fn encode(framing: Framing, outgoing: Outgoing<'_>, out: &mut Vec<u8>) -> Se
     match framing {
         Framing::Tcp => write_piece(outgoing, out),
         Framing::WebSocket => write_message(outgoing, out),
-        Framing::LegacyWebSocket => write_text(out, |out| write_piece(outgoing, out)),
+        Framing::LegacyWebSocket => write_text_with(out, |out| write_piece(outgoing, out)),
     }
     match outgoing {
         Outgoing::Header(_) => Sent::Header,
@@ -62,17 +62,11 @@ fn write_piece(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
 /// A message of RFC 7395.
 fn write_message(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
     match outgoing {
-        Outgoing::Header(header) => write_text(out, |out| stanza::write_open(header.attrs(), out)),
-        Outgoing::Element(element) => write_text(out, |out| stanza::write_stanza(element, out)),
-        Outgoing::End(_) => write_text(out, stanza::write_close),
+        Outgoing::Header(header) => write_text_with(out, |out| stanza::write_open(header.attrs(), out)),
+        Outgoing::Element(element) => write_text_with(out, |out| stanza::write_stanza(element, out)),
+        Outgoing::End(_) => write_text_with(out, stanza::write_close),
         Outgoing::Raw(_) => {}
     }
-}
-
-fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut message = Vec::with_capacity(512);
-    write(&mut message);
-    write_frame(Opcode::Text, &message, out);
 }
 
 fn is_success(element: &Element) -> bool {
