@@ -155,6 +155,14 @@ fn limits_are_small_before_login() {
     driver.log_in();
     assert_eq!(driver.receive(HEADER.as_bytes()), ["start"]);
     assert_eq!(driver.receive(large.as_bytes()), std::slice::from_ref(&large));
+    // A login as of XEP-0078, behind which there is no restart.
+    for (shown, told) in
+        [("<presence from='a'/>", &large[..]), ("<message type='error'/>", "error policy-violation")]
+    {
+        let mut driver = Driver::open_tcp(Config::default());
+        driver.send_element(shown);
+        assert_eq!(driver.receive(large.as_bytes()), [told]);
+    }
     let mut driver = Driver::open_tcp(Config { max_stanza: 200, ..Config::default() });
     assert_eq!(driver.receive(&large.as_bytes()[..199]), [""; 0]);
     assert_eq!(driver.receive(b"x"), ["error policy-violation"]);
