@@ -297,13 +297,8 @@ impl World {
     }
 
     fn owner_acts(&mut self, now: u32) {
-        if std::mem::take(&mut self.has_auth) {
-            self.driver.send_element(SUCCESS);
-            self.driver.stream.restart();
-            self.driver.stream.resume();
-            self.restarts += 1;
-        }
         loop {
+            self.log_in();
             let mut rest = &self.driver.input[..];
             let before = rest.len();
             let wanted = self.driver.stream.wanted(self.driver.now);
@@ -318,6 +313,15 @@ impl World {
                 self.busy_until = now + busy;
                 break;
             }
+        }
+    }
+
+    fn log_in(&mut self) {
+        if std::mem::take(&mut self.has_auth) {
+            self.driver.send_element(SUCCESS);
+            self.driver.stream.restart();
+            self.driver.stream.resume();
+            self.restarts += 1;
         }
     }
 
