@@ -1,6 +1,6 @@
 //! What an owner sends, as bytes.
 
-use super::Framing;
+use super::{Framing, negotiation};
 use crate::ws::{stanza, write_text_with};
 use crate::xmpp::{Element, write_element, write_end_tag, write_header, write_start_tag};
 
@@ -42,7 +42,7 @@ pub fn encode(framing: Framing, outgoing: Outgoing<'_>, out: &mut Vec<u8>) -> Se
     }
     match outgoing {
         Outgoing::Header(_) => Sent::Header,
-        Outgoing::Element(element) if shows_login(element) => Sent::LoggedIn,
+        Outgoing::Element(element) if negotiation::shows_login(element) => Sent::LoggedIn,
         Outgoing::Element(_) => Sent::Element,
         Outgoing::End(_) => Sent::End,
         Outgoing::Raw(_) => Sent::Raw,
@@ -74,14 +74,5 @@ fn write_message(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
         Outgoing::Element(element) => write_text_with(out, |out| stanza::write_stanza(element, out)),
         Outgoing::End(_) => write_text_with(out, stanza::write_close),
         Outgoing::Raw(_) => {}
-    }
-}
-
-fn shows_login(element: &Element) -> bool {
-    let is_sasl = |uri: &[u8]| matches!(uri, b"urn:ietf:params:xml:ns:xmpp-sasl" | b"urn:xmpp:sasl:2");
-    match element.name() {
-        b"success" => element.attr(b"xmlns").is_some_and(is_sasl),
-        b"message" | b"presence" => element.attr(b"type") != Some(b"error"),
-        _ => false,
     }
 }

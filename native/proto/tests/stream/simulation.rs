@@ -176,8 +176,8 @@ impl Client {
             self.cuts += 1;
         }
         let mut bytes = Vec::new();
-        while let Some((_, segment)) = self.segments.pop_front_if(|(at, _)| *at <= now) {
-            bytes.extend(segment);
+        while self.segments.front().is_some_and(|(at, _)| *at <= now) {
+            bytes.extend(self.segments.pop_front().unwrap().1);
         }
         if !bytes.is_empty() {
             self.cut += bytes.len();
