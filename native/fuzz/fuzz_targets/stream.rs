@@ -286,9 +286,7 @@ impl World {
             self.send_element("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
             self.stream.restart();
         }
-        if !self.stream.has_event() {
-            self.stream.resume();
-        }
+        self.stream.resume();
     }
 
     fn send(&mut self, kind: u8) {

@@ -267,9 +267,9 @@ impl Stream {
         }
     }
 
-    /// The owner has dealt with every event that it was given. Lifts the barrier.
+    /// The owner has dealt with every event that it was given. Lifts the barrier, unless it is that of the event that waits.
     pub fn resume(&mut self) {
-        self.has_barrier = false;
+        self.has_barrier &= self.has_stream_event();
     }
 
     /// A new stream begins on the same connection (RFC 6120 section 4.3.3), with the next bytes that are taken.

@@ -84,6 +84,18 @@ fn a_failed_login_leaves_the_stream_as_it_is() {
 }
 
 #[test]
+fn a_barrier_stays_until_the_owner_has_had_its_event() {
+    let mut driver = Driver::open_tcp(Config::default());
+    let bytes = format!("{AUTH}<iq/>");
+    let mut input = bytes.as_bytes();
+    driver.stream.handle_input(&mut input, driver.now);
+    driver.stream.resume();
+    assert!(driver.stream.poll_event().is_some());
+    driver.stream.handle_input(&mut input, driver.now);
+    assert_eq!(input, b"<iq/>");
+}
+
+#[test]
 fn what_may_begin_tls_or_compression_is_a_barrier_too() {
     for element in [
         "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
