@@ -1,16 +1,17 @@
 //! A WebSocket's client and owner, doing what they may do in any order.
 //!
-//! Held to be true: each message, ping, pong and close that is sent whole gives its event, in order; the first rule that
+//! Held to be true: each message and close that is sent whole gives its event, in order; the first rule that
 //! is broken ends it with the close code of RFC 6455 section 7.4; messages that arrive once the owner has closed give
-//! none; each ping is answered with its payload, and nothing is sent behind a close frame.
+//! none; of the pings that were taken since something was written the last is answered with its payload; nothing
+//! is sent behind a close frame.
 #![no_main]
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use megaphone_fuzz::ws::{self, BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame, server_frames};
-use megaphone_proto::ws::{Event, Limits, WebSocket};
+use megaphone_proto::ws::{Event, WebSocket};
 
-const LIMITS: Limits = Limits { frame_bytes: 150, message_bytes: 200 };
+const MAX_MESSAGE: u32 = 200;
 
 #[derive(Arbitrary, Debug)]
 enum Operation<'a> {
@@ -35,6 +36,8 @@ enum Operation<'a> {
     SendText(&'a [u8]),
     SendPing(u8),
     SendClose(u16),
+    /// What is to be written is.
+    Write,
     /// So many bytes arrive.
     Deliver(u8),
     /// All that was sent arrives.
@@ -62,20 +65,22 @@ enum End {
 #[derive(Default)]
 struct Client {
     wire: Vec<u8>,
-    /// Events, with the bytes on the wire when they are complete.
+    /// Messages, with the bytes on the wire when they are complete.
     events: Vec<(usize, Event)>,
-    pongs: Vec<Vec<u8>>,
+    /// Payloads of pings, with the same.
+    pings: Vec<(usize, Vec<u8>)>,
     message: Option<(bool, Vec<u8>)>,
     end: Option<End>,
 }
 
-#[derive(Default)]
 struct Server {
     socket: WebSocket,
     taken: usize,
     events: Vec<Event>,
     end: Option<End>,
     sent: Vec<u8>,
+    /// How much was taken each time that something was written.
+    writes: Vec<usize>,
     /// What the owner sent and was not too late for.
     own: Vec<(u8, Vec<u8>)>,
     /// The code with which it closed, and how many bytes it had taken by then.
@@ -84,18 +89,20 @@ struct Server {
 
 fuzz_target!(|operations: Vec<Operation>| {
     let mut client = Client::default();
-    let mut server = Server::default();
+    let mut server = Server::new();
     for operation in operations {
         match operation {
             Operation::SendText(text) => server.send_text(text),
             Operation::SendPing(length) => server.send_ping(&vec![b'p'; length.into()]),
             Operation::SendClose(code) => server.send_close(code),
+            Operation::Write => server.write(),
             Operation::Deliver(count) => server.take(&client.wire, count.into()),
             Operation::DeliverAll => server.take(&client.wire, usize::MAX),
             operation => client.send(&operation),
         }
     }
     server.take(&client.wire, usize::MAX);
+    server.write();
     check(&client, &server);
 });
 
@@ -139,8 +146,7 @@ impl Client {
             self.end = Some(End::Failed(1002));
             return;
         };
-        let is_too_big = payload.len() as u64 > LIMITS.frame_bytes
-            || (message.len() + payload.len()) as u64 > LIMITS.message_bytes;
+        let is_too_big = message.len() + payload.len() > MAX_MESSAGE as usize;
         message.extend_from_slice(payload);
         let is_wrong = *is_text && !is_utf8(message, is_final);
         if is_too_big || is_wrong {
@@ -161,15 +167,12 @@ impl Client {
 
     fn send_ping(&mut self, payload: &[u8]) {
         if self.send_control(PING, payload) {
-            self.event(Event::Ping);
-            self.pongs.push(payload.to_vec());
+            self.pings.push((self.wire.len(), payload.to_vec()));
         }
     }
 
     fn send_pong(&mut self, payload: &[u8]) {
-        if self.send_control(PONG, payload) {
-            self.event(Event::Pong(payload.to_vec()));
-        }
+        self.send_control(PONG, payload);
     }
 
     fn send_close(&mut self, code: Option<u16>, reason: &[u8]) {
@@ -179,7 +182,7 @@ impl Client {
             None => reason.iter().take(1).copied().collect(),
         };
         if self.send_control(CLOSE, &payload) {
-            let is_valid = |code: u16| matches!(code, 1000..=1003 | 1007..=1011 | 3000..=4999);
+            let is_valid = |code: u16| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
             self.end = Some(match code {
                 Some(code) if is_valid(code) && std::str::from_utf8(reason).is_err() => End::Failed(1007),
                 Some(code) if is_valid(code) => End::Closed(Some(code)),
@@ -190,7 +193,7 @@ impl Client {
     }
 
     fn break_rules(&mut self, breach: Breach) {
-        let big = [0; LIMITS.frame_bytes as usize + 1];
+        let big = [0; MAX_MESSAGE as usize + 1];
         // What begins a message or goes on with one, as it has to be here.
         let data = 0x80 | if self.message.is_some() { CONTINUATION } else { BINARY };
         match breach {
@@ -222,19 +225,41 @@ fn is_utf8(bytes: &[u8], is_final: bool) -> bool {
 }
 
 impl Server {
+    fn new() -> Self {
+        Self {
+            socket: WebSocket::new(MAX_MESSAGE),
+            taken: 0,
+            events: Vec::new(),
+            end: None,
+            sent: Vec::new(),
+            writes: vec![0],
+            own: Vec::new(),
+            closed_at: None,
+        }
+    }
+
     fn take(&mut self, wire: &[u8], count: usize) {
         let piece = &wire[self.taken..];
         let mut input = &piece[..count.min(piece.len())];
         self.taken += input.len();
-        loop {
-            match self.socket.handle_bytes(&mut input, &LIMITS, &mut self.sent) {
-                Ok(None) => break,
-                Ok(Some(Event::Closed(code))) => self.ended(End::Closed(code)),
-                Ok(Some(event)) => self.events.push(event),
-                Err(violation) => self.ended(End::Failed(violation.code)),
+        while !input.is_empty() {
+            self.socket.handle_input(&mut input);
+            match self.socket.poll_event() {
+                None => assert!(input.is_empty()),
+                Some(Event::Closed(code)) => self.ended(End::Closed(code)),
+                Some(Event::Failed(violation)) => {
+                    self.socket.close(violation.code);
+                    self.ended(End::Failed(violation.code));
+                }
+                Some(event) => self.events.push(event),
             }
         }
         assert_eq!(self.socket.is_closed(), self.end.is_some());
+    }
+
+    fn write(&mut self) {
+        self.socket.poll_transmit(&mut self.sent);
+        self.writes.push(self.taken);
     }
 
     fn ended(&mut self, end: End) {
@@ -250,6 +275,8 @@ impl Server {
         if self.is_open() {
             self.own.push((TEXT, text.to_vec()));
         }
+        // What the machine has to say goes before, so that the order is known.
+        self.write();
         self.socket.send_text(text, &mut self.sent);
     }
 
@@ -257,30 +284,36 @@ impl Server {
         if self.is_open() {
             self.own.push((PING, payload[..payload.len().min(125)].to_vec()));
         }
-        self.socket.send_ping(payload, &mut self.sent);
+        self.socket.ping(payload);
     }
 
     fn send_close(&mut self, code: u16) {
         if self.is_open() {
             self.closed_at = Some((code, self.taken));
         }
-        self.socket.close(code, &mut self.sent);
+        self.socket.close(code);
+    }
+
+    /// The pongs that are owed: between two writes one, for the last ping, and none for what came after a close.
+    fn pongs<'a>(&self, client: &'a Client) -> Vec<&'a [u8]> {
+        let until = self.closed_at.map_or(usize::MAX, |(_, taken)| taken);
+        let between = |pair: &[usize]| {
+            let pings = client.pings.iter().rev();
+            let mut owed = pings.filter(|(at, _)| *at > pair[0] && *at <= pair[1] && *at <= until);
+            owed.next().map(|(_, payload)| &payload[..])
+        };
+        self.writes.windows(2).filter_map(between).collect()
     }
 }
 
 fn check(client: &Client, server: &Server) {
-    let is_heard = |at: usize, event: &Event| match server.closed_at {
-        Some((_, taken)) => at <= taken || !matches!(event, Event::Text(_) | Event::Binary(_)),
-        None => true,
-    };
-    let expected = client.events.iter().filter(|(at, event)| is_heard(*at, event)).map(|(_, event)| event);
+    let is_heard = |at: usize| server.closed_at.is_none_or(|(_, taken)| at <= taken);
+    let expected = client.events.iter().filter(|(at, _)| is_heard(*at)).map(|(_, event)| event);
     assert!(expected.eq(&server.events));
     assert_eq!(client.end, server.end);
     let sent = server_frames(&server.sent);
     let (pongs, others): (Vec<_>, Vec<_>) = sent.iter().partition(|(opcode, _)| *opcode == PONG);
-    assert!(pongs.len() <= client.pongs.len());
-    assert!(pongs.iter().zip(&client.pongs).all(|((_, payload), expected)| payload == expected));
-    assert!(pongs.len() == client.pongs.len() || server.closed_at.is_some());
+    assert!(pongs.into_iter().map(|(_, payload)| payload).eq(server.pongs(client)));
     let closing = match (server.closed_at, &server.end) {
         (Some((code, _)), _) => Some(Some(code)),
         (None, Some(End::Closed(code))) => Some(*code),

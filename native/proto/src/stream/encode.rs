@@ -1,8 +1,8 @@
 //! What an owner sends, as bytes.
 
-use super::Framing;
-use crate::ws::{Opcode, stanza, write_frame};
-use crate::xmpp::{Element, write_element, write_end_tag, write_header};
+use super::{Framing, negotiation};
+use crate::ws::{stanza, write_text_with};
+use crate::xmpp::{Element, write_element, write_end_tag, write_header, write_start_tag};
 
 /// What an owner sends.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +24,8 @@ pub enum Sent {
     Header,
     /// A stanza or other element.
     Element,
-    /// The element that says that the client has logged in: `<success/>` of SASL (RFC 6120 section 6.4.6) or of SASL2
-    /// (XEP-0388).
+    /// An element that only a client gets which has logged in: `<success/>` of SASL (RFC 6120 section 6.4.6) or of SASL2
+    /// (XEP-0388), and, for logins without either (XEP-0078), a message or presence.
     LoggedIn,
     /// The end of the stream.
     End,
@@ -38,11 +38,11 @@ pub fn encode(framing: Framing, outgoing: Outgoing<'_>, out: &mut Vec<u8>) -> Se
     match framing {
         Framing::Tcp => write_piece(outgoing, out),
         Framing::WebSocket => write_message(outgoing, out),
-        Framing::LegacyWebSocket => write_text(out, |out| write_piece(outgoing, out)),
+        Framing::LegacyWebSocket => write_text_with(out, |out| write_legacy(outgoing, out)),
     }
     match outgoing {
         Outgoing::Header(_) => Sent::Header,
-        Outgoing::Element(element) if is_success(element) => Sent::LoggedIn,
+        Outgoing::Element(element) if negotiation::shows_login(element) => Sent::LoggedIn,
         Outgoing::Element(_) => Sent::Element,
         Outgoing::End(_) => Sent::End,
         Outgoing::Raw(_) => Sent::Raw,
@@ -59,23 +59,20 @@ fn write_piece(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// A message of RFC 7395.
-fn write_message(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
+/// A message with a piece of an XML stream. As from `ejabberd_http_ws`, a header has no XML declaration.
+fn write_legacy(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
     match outgoing {
-        Outgoing::Header(header) => write_text(out, |out| stanza::write_open(header.attrs(), out)),
-        Outgoing::Element(element) => write_text(out, |out| stanza::write_stanza(element, out)),
-        Outgoing::End(_) => write_text(out, stanza::write_close),
-        Outgoing::Raw(_) => {}
+        Outgoing::Header(header) => write_start_tag(header.name(), header.attrs(), out),
+        Outgoing::Element(_) | Outgoing::End(_) | Outgoing::Raw(_) => write_piece(outgoing, out),
     }
 }
 
-fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut message = Vec::with_capacity(512);
-    write(&mut message);
-    write_frame(Opcode::Text, &message, out);
-}
-
-fn is_success(element: &Element) -> bool {
-    let is_sasl = |uri: &[u8]| matches!(uri, b"urn:ietf:params:xml:ns:xmpp-sasl" | b"urn:xmpp:sasl:2");
-    element.name() == b"success" && element.attr(b"xmlns").is_some_and(is_sasl)
+/// A message of RFC 7395.
+fn write_message(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
+    match outgoing {
+        Outgoing::Header(header) => write_text_with(out, |out| stanza::write_open(header.attrs(), out)),
+        Outgoing::Element(element) => write_text_with(out, |out| stanza::write_stanza(element, out)),
+        Outgoing::End(_) => write_text_with(out, stanza::write_close),
+        Outgoing::Raw(_) => {}
+    }
 }

@@ -3,10 +3,10 @@
 use super::deadlines::{Deadlines, Expired};
 use super::throttle::Throttle;
 use super::transport::{Found, Transport};
-use super::{Config, Framing, Outgoing, Rate, Sent, encode, refusal};
+use super::{Config, Framing, Outgoing, Rate, Sent, encode, negotiation, refusal};
 use crate::time::Time;
 use crate::ws::WebSocket;
-use crate::xmpp::{self, Element, StreamError};
+use crate::xmpp::{self, StreamError};
 use std::sync::Arc;
 
 /// What a stream's owner is told.
@@ -267,9 +267,9 @@ impl Stream {
         }
     }
 
-    /// The owner has dealt with every event that it was given. Lifts the barrier.
+    /// The owner has dealt with every event that it was given. Lifts the barrier, unless it is that of the event that waits.
     pub fn resume(&mut self) {
-        self.has_barrier = false;
+        self.has_barrier &= self.has_stream_event();
     }
 
     /// A new stream begins on the same connection (RFC 6120 section 4.3.3), with the next bytes that are taken.
@@ -398,7 +398,7 @@ impl Stream {
             _ if self.phase == Phase::Header => {
                 return self.refuse("invalid-xml", "a stream begins with its header");
             }
-            xmpp::Event::Element(element) => self.has_barrier = is_negotiation(element),
+            xmpp::Event::Element(element) => self.has_barrier = negotiation::is_barrier(element),
             xmpp::Event::StreamEnd(_) => {
                 self.phase = Phase::Ended;
                 self.deadlines.ended(now);
@@ -456,18 +456,4 @@ impl Stream {
     fn is_listening(&self) -> bool {
         self.is_looking() && !self.is_blocked() && self.deadlines.resume.is_none()
     }
-}
-
-/// Whether what follows an element may belong to another stream: SASL (RFC 6120 section 6), STARTTLS (section 5) and
-/// compression (XEP-0138).
-fn is_negotiation(element: &Element) -> bool {
-    let is_one = |uri: &[u8]| {
-        matches!(
-            uri,
-            b"urn:ietf:params:xml:ns:xmpp-sasl"
-                | b"urn:ietf:params:xml:ns:xmpp-tls"
-                | b"http://jabber.org/protocol/compress"
-        )
-    };
-    element.attr(b"xmlns").is_some_and(is_one)
 }

@@ -8,6 +8,7 @@ mod config;
 mod deadlines;
 mod encode;
 mod machine;
+mod negotiation;
 mod refusal;
 mod throttle;
 mod transport;

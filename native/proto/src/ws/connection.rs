@@ -216,6 +216,9 @@ impl WebSocket {
 
     /// Handles a control frame or a message of one frame; whether it was one.
     fn take_whole(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<bool, Violation> {
+        if header.opcode == Opcode::Pong {
+            return Ok(true);
+        }
         if header.opcode.is_control() {
             let mut bytes = [0; CONTROL_BYTES];
             let bytes = &mut bytes[..payload.len()];

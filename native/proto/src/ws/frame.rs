@@ -140,19 +140,47 @@ fn parse_length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Violatio
 pub fn write_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     let most = if opcode.is_control() { CONTROL_BYTES } else { usize::MAX };
     let payload = &payload[..payload.len().min(most)];
-    out.push(0x80 | opcode as u8);
-    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(length), _) if length < 126 => out.push(length),
-        (_, Ok(length)) => {
-            out.push(126);
-            out.extend_from_slice(&length.to_be_bytes());
+    let (header, header_bytes) = server_header(opcode, payload.len());
+    out.extend_from_slice(&header[..header_bytes]);
+    out.extend_from_slice(payload);
+}
+
+/// Appends a text message that `write` appends, without a buffer of its own.
+pub(crate) fn write_text_with(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    // As for the length that most messages have.
+    const USUAL: usize = 4;
+    let start = out.len();
+    out.extend_from_slice(&[0; USUAL]);
+    write(out);
+    let (header, header_bytes) = server_header(Opcode::Text, out.len() - start - USUAL);
+    if header_bytes == USUAL {
+        out[start..start + USUAL].copy_from_slice(&header[..USUAL]);
+    } else {
+        out.splice(start..start + USUAL, header[..header_bytes].iter().copied());
+    }
+}
+
+/// The header of a whole message or control frame with so many bytes of payload, and its length.
+fn server_header(opcode: Opcode, payload_bytes: usize) -> ([u8; 10], usize) {
+    let mut header = [0; 10];
+    header[0] = 0x80 | opcode as u8;
+    let length = match (u8::try_from(payload_bytes), u16::try_from(payload_bytes)) {
+        (Ok(short), _) if short < 126 => {
+            header[1] = short;
+            2
+        }
+        (_, Ok(medium)) => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&medium.to_be_bytes());
+            4
         }
         _ => {
-            out.push(127);
-            out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+            header[1] = 127;
+            header[2..10].copy_from_slice(&(payload_bytes as u64).to_be_bytes());
+            10
         }
-    }
-    out.extend_from_slice(payload);
+    };
+    (header, length)
 }
 
 /// Unmasks bytes that lie `offset` bytes into their frame's payload (RFC 6455 section 5.3).
@@ -174,6 +202,17 @@ pub(super) fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: u64) {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn a_message_written_in_place_is_the_same_frame() {
+        for length in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
+            let payload = vec![b'x'; length];
+            let (mut whole, mut in_place) = (b"before".to_vec(), b"before".to_vec());
+            write_frame(Opcode::Text, &payload, &mut whole);
+            write_text_with(&mut in_place, |out| out.extend_from_slice(&payload));
+            assert!(whole == in_place, "{length}");
+        }
+    }
 
     #[test]
     fn unmasking_in_parts_equals_unmasking_at_once() {

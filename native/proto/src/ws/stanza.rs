@@ -65,12 +65,19 @@ pub fn write_stanza(element: &Element, out: &mut Vec<u8>) {
     } else {
         return write_element(element, out);
     };
-    let declared = element.with_attrs(|mut attrs| {
-        attrs.retain(|(key, _)| *key != name);
-        attrs.insert(0, (name, uri.as_bytes()));
-        attrs
-    });
-    write_element(&declared, out);
+    if element.attr(name).is_some() {
+        let declared = element.with_attrs(|mut attrs| {
+            attrs.retain(|(key, _)| *key != name);
+            attrs.insert(0, (name, uri.as_bytes()));
+            attrs
+        });
+        return write_element(&declared, out);
+    }
+    // Nearly always: no copy of the element.
+    let behind_name = out.len() + 1 + element.name().len();
+    write_element(element, out);
+    let declaration = [b" ", name, b"='", uri.as_bytes(), b"'"].concat();
+    out.splice(behind_name..behind_name, declaration);
 }
 
 /// Without the declarations that belong to the framing.

@@ -7,5 +7,6 @@ mod client;
 mod deadlines;
 mod driver;
 mod simulation;
+mod splits;
 mod tcp;
 mod websocket;

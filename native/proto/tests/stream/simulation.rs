@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use megaphone_proto::stream::{Config, Event, Framing, Outgoing};
+use megaphone_proto::stream::{Config, Event, Framing, Outgoing, Rate};
 use megaphone_proto::time::Time;
 use megaphone_proto::ws::stanza::parse_message;
 use megaphone_proto::xmpp::{self, Limits};
@@ -25,6 +25,8 @@ struct Plan {
     stanzas: u32,
     /// White space, or pings, between stanzas.
     fillers: u32,
+    /// Bytes a second, and at once.
+    rate: Option<(u32, u32)>,
     /// The client says no more than so many bytes.
     stop_at: usize,
 }
@@ -176,8 +178,8 @@ impl Client {
             self.cuts += 1;
         }
         let mut bytes = Vec::new();
-        while let Some((_, segment)) = self.segments.pop_front_if(|(at, _)| *at <= now) {
-            bytes.extend(segment);
+        while self.segments.front().is_some_and(|(at, _)| *at <= now) {
+            bytes.extend(self.segments.pop_front().unwrap().1);
         }
         if !bytes.is_empty() {
             self.cut += bytes.len();
@@ -297,13 +299,8 @@ impl World {
     }
 
     fn owner_acts(&mut self, now: u32) {
-        if std::mem::take(&mut self.has_auth) {
-            self.driver.send_element(SUCCESS);
-            self.driver.stream.restart();
-            self.driver.stream.resume();
-            self.restarts += 1;
-        }
         loop {
+            self.log_in();
             let mut rest = &self.driver.input[..];
             let before = rest.len();
             let wanted = self.driver.stream.wanted(self.driver.now);
@@ -321,11 +318,23 @@ impl World {
         }
     }
 
+    fn log_in(&mut self) {
+        if std::mem::take(&mut self.has_auth) {
+            self.driver.send_element(SUCCESS);
+            self.driver.stream.restart();
+            self.driver.stream.resume();
+            self.restarts += 1;
+        }
+    }
+
     fn handle(&mut self, event: &Event) {
         match event {
             Event::Stream(xmpp::Event::StreamStart(_)) => {
                 self.has_begun = true;
                 self.driver.stream.attach(self.driver.now);
+                let rate = self.client.plan.rate;
+                let rate = rate.map(|(bytes_per_second, burst)| Rate { bytes_per_second, burst });
+                self.driver.stream.set_rate(rate, self.driver.now);
                 self.driver.send_header();
             }
             Event::Stream(xmpp::Event::Element(element)) if element.name() == b"auth" => self.has_auth = true,
@@ -356,14 +365,15 @@ prop_compose! {
         pauses in prop::collection::vec(0..300_u32, 1..6),
         busy in prop::collection::vec(prop_oneof![3 => Just(0_u32), 1 => 1..400_u32], 1..6),
         stanzas in 0..12_u32,
-        fillers in 0..4_u32,
+        fillers in prop_oneof![4 => 0..4_u32, 1 => Just(300)],
+        rate in prop::option::of((200..5000_u32, 1..5000_u32)),
     ) -> Plan {
-        Plan { framing, segments, pauses, busy, stanzas, fillers, stop_at: usize::MAX }
+        Plan { framing, segments, pauses, busy, stanzas, fillers, rate, stop_at: usize::MAX }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
     #[test]
     fn a_peer_that_behaves_is_served_whatever_the_network_and_the_owner_do(mut plan in plan()) {
         // A header has 20 s, a stanza 30 s: a segment of a byte each 0.2 s would be too slow.
@@ -391,6 +401,7 @@ proptest! {
         plan.segments = vec![(50, 0), (7, 1)];
         plan.busy = vec![0];
         plan.pauses = vec![1];
+        plan.rate = None;
         plan.stop_at = stop_at;
         let is_tcp = plan.framing == Framing::Tcp;
         let mut world = World::new(plan);

@@ -84,6 +84,18 @@ fn a_failed_login_leaves_the_stream_as_it_is() {
 }
 
 #[test]
+fn a_barrier_stays_until_the_owner_has_had_its_event() {
+    let mut driver = Driver::open_tcp(Config::default());
+    let bytes = format!("{AUTH}<iq/>");
+    let mut input = bytes.as_bytes();
+    driver.stream.handle_input(&mut input, driver.now);
+    driver.stream.resume();
+    assert!(driver.stream.poll_event().is_some());
+    driver.stream.handle_input(&mut input, driver.now);
+    assert_eq!(input, b"<iq/>");
+}
+
+#[test]
 fn what_may_begin_tls_or_compression_is_a_barrier_too() {
     for element in [
         "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
@@ -155,6 +167,14 @@ fn limits_are_small_before_login() {
     driver.log_in();
     assert_eq!(driver.receive(HEADER.as_bytes()), ["start"]);
     assert_eq!(driver.receive(large.as_bytes()), std::slice::from_ref(&large));
+    // A login as of XEP-0078, behind which there is no restart.
+    for (shown, told) in
+        [("<presence from='a'/>", &large[..]), ("<message type='error'/>", "error policy-violation")]
+    {
+        let mut driver = Driver::open_tcp(Config::default());
+        driver.send_element(shown);
+        assert_eq!(driver.receive(large.as_bytes()), [told]);
+    }
     let mut driver = Driver::open_tcp(Config { max_stanza: 200, ..Config::default() });
     assert_eq!(driver.receive(&large.as_bytes()[..199]), [""; 0]);
     assert_eq!(driver.receive(b"x"), ["error policy-violation"]);

@@ -73,7 +73,7 @@ fn a_websocket_from_before_rfc_7395_is_served_in_its_own_framing() {
         driver.close();
         let frames = driver.frames();
         let [Answer::Text(header), rest @ ..] = &frames[..] else { panic!("{frames:?}") };
-        assert!(header.starts_with(b"<?xml version='1.0'?><stream:stream ") && header.ends_with(b"'>"));
+        assert!(header.starts_with(b"<stream:stream ") && header.ends_with(b"'>"));
         assert_eq!(rest, [text("<message/>"), text("</stream:stream>"), Answer::Close(Some(1000))]);
     }
 }
@@ -109,7 +109,7 @@ fn a_legacy_refusal_is_a_piece_of_a_stream() {
     assert_eq!(driver.receive_text("<stream:stream xmlns:stream='a' <"), [""; 0]);
     let frames = driver.frames();
     let [Answer::Text(header), Answer::Text(_), end @ ..] = &frames[..] else { panic!("{frames:?}") };
-    assert!(header.starts_with(b"<?xml version='1.0'?><stream:stream "));
+    assert!(header.starts_with(b"<stream:stream "));
     assert_eq!(end, [text("</stream:stream>"), Answer::Close(Some(1000))]);
 }
 
