@@ -44,6 +44,11 @@ impl Carrier {
         }
     }
 
+    /// As `read`, but the bytes stay.
+    pub(crate) fn peek(&self, buf: &mut [u8]) -> Result<usize, Errno> {
+        rustix::net::recv(self.fd(), buf, rustix::net::RecvFlags::PEEK).map(|(n, _)| n)
+    }
+
     /// `Errno::AGAIN` when nothing can be taken.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
         loop {

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
+use super::output::Ticket;
 use super::request::Request;
 use super::response::EMPTY_BODY;
-use super::output::Ticket;
 use crate::time::Time;
 
 /// Where a request id lies.

@@ -248,6 +248,12 @@ impl Stream {
         if !self.is_looking() || self.is_blocked() || is_throttled { 0 } else { self.piece() }
     }
 
+    /// Whether these bytes, which come next, make no event and begin none: white space between stanzas (RFC 6120 section
+    /// 4.6.1), or pings and pongs between messages. Whoever has the connection can take them without its owner.
+    pub fn is_sign_of_life(&self, bytes: &[u8]) -> bool {
+        self.phase == Phase::Open && !self.is_blocked() && self.transport.is_sign_of_life(bytes)
+    }
+
     /// Whether nothing more comes and nobody has to be told: the connection is closed once all is written.
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over

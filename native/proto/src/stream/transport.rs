@@ -79,6 +79,15 @@ impl Transport {
         }
     }
 
+    /// Whether these bytes, which come next, are signs of life and nothing else.
+    pub(super) fn is_sign_of_life(&self, bytes: &[u8]) -> bool {
+        match self {
+            _ if !self.is_idle() => false,
+            Self::Tcp(_) => trim_space_start(bytes).is_empty(),
+            Self::WebSocket(_) | Self::Legacy(_) => ws::are_pings(bytes),
+        }
+    }
+
     /// Whether there are bytes that were taken and not yet looked at.
     pub(super) fn has_rest(&self) -> bool {
         matches!(self, Self::Legacy(legacy) if legacy.taken < legacy.message.len())

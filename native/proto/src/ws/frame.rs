@@ -136,6 +136,19 @@ fn parse_length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Violatio
     Ok(Some((length, bytes)))
 }
 
+/// Whether these are whole pings and pongs of a client, and nothing else.
+pub(crate) fn are_pings(mut bytes: &[u8]) -> bool {
+    while let [first, second, ..] = *bytes {
+        let is_ping = first == 0x80 | Opcode::Ping as u8 || first == 0x80 | Opcode::Pong as u8;
+        let length = usize::from(second & 0x7F);
+        match bytes.get(6 + length..) {
+            Some(rest) if is_ping && second & 0x80 != 0 && length <= CONTROL_BYTES => bytes = rest,
+            _ => return false,
+        }
+    }
+    bytes.is_empty()
+}
+
 /// Appends an unfragmented server frame. A control frame's payload is cut off at 125 bytes.
 pub fn write_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     let most = if opcode.is_control() { CONTROL_BYTES } else { usize::MAX };
@@ -202,6 +215,16 @@ pub(super) fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: u64) {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn pings_are_told_from_anything_else_by_their_heads() {
+        let ping = [0x89, 0x81, 1, 2, 3, 4, 9];
+        let pong = [0x8A, 0x80, 1, 2, 3, 4];
+        assert!(are_pings(&[]) && are_pings(&ping) && are_pings(&[&ping[..], &pong].concat()));
+        for other in [&ping[..6], &[0x89], &[0x81, 0x80, 1, 2, 3, 4], &[0x88, 0x80, 1, 2, 3, 4], &[0x8A, 0]] {
+            assert!(!are_pings(&[&pong[..], other].concat()), "{other:?}");
+        }
+    }
 
     #[test]
     fn a_message_written_in_place_is_the_same_frame() {

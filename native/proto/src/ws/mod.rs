@@ -10,6 +10,7 @@ mod handshake;
 pub mod stanza;
 
 pub use connection::{Event, WebSocket};
+pub(crate) use frame::are_pings;
 pub(crate) use frame::write_text_with;
 pub use frame::{Opcode, Violation, write_frame};
 pub use handshake::{Accepted, Policy, Refusal, Request, accept, is_upgrade};
