@@ -11,7 +11,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use megaphone_fuzz::xml::{WIDE, as_read_back};
 use megaphone_proto::xmpp::{
-    Condition, Element, ElementBuilder, Event, Item, Limits, Stream, element_to_vec, parse_element,
+    Condition, Element, ElementBuilder, Event, Item, Limits, Parser, element_to_vec, parse_element,
 };
 
 const HEADER: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
@@ -54,7 +54,7 @@ struct Connection {
     limits: Limits,
     wire: Vec<u8>,
     taken: usize,
-    stream: Stream,
+    stream: Parser,
     expected: Vec<Result<Event, Condition>>,
     events: Vec<Result<Event, Condition>>,
     /// Whether the stream has ended or failed, once all has arrived.
@@ -163,7 +163,7 @@ impl Connection {
             limits,
             wire: Vec::new(),
             taken: 0,
-            stream: Stream::new(),
+            stream: Parser::new(),
             expected: Vec::new(),
             events: Vec::new(),
             is_over: false,
@@ -197,7 +197,7 @@ impl Connection {
         self.check();
         let document = [HEADER, TRAILER].concat();
         let header = parse_element(document.as_bytes(), &WIDER).expect("a header of ours");
-        self.stream = Stream::new();
+        self.stream = Parser::new();
         self.is_over = false;
         self.wire.extend_from_slice(HEADER.as_bytes());
         self.expected.push(Ok(Event::StreamStart(header)));

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use megaphone_fuzz::xml::{WIDE, as_read_back, is_readable};
 use megaphone_fuzz::{heap_bytes, pieces, within_heap};
 use megaphone_proto::xmpp::{
-    Element, Event, Limits, Stream, StreamError, parse_element, write_element, write_end_tag, write_start_tag,
+    Element, Event, Limits, Parser, StreamError, parse_element, write_element, write_end_tag, write_start_tag,
 };
 
 /// As many bytes of tree and parser come of one byte of a stanza at most.
@@ -48,7 +48,7 @@ fn limits_of(choice: u8) -> Limits {
 }
 
 fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> Outcome {
-    let mut stream = Stream::new();
+    let mut stream = Parser::new();
     let mut outcome = Outcome::default();
     for piece in pieces {
         let mut input = piece;
@@ -69,7 +69,7 @@ fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> Outcome {
 }
 
 impl Outcome {
-    fn take(&mut self, result: Result<Option<Event>, StreamError>, stream: &Stream) {
+    fn take(&mut self, result: Result<Option<Event>, StreamError>, stream: &Parser) {
         let is_end = matches!(result, Ok(Some(Event::StreamEnd(_))) | Err(_));
         assert_eq!(stream.is_closed(), is_end);
         match result {
@@ -84,7 +84,7 @@ impl Outcome {
 
 fn check_heap<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) {
     let before = heap_bytes();
-    let mut stream = Stream::new();
+    let mut stream = Parser::new();
     for piece in pieces {
         let mut input = piece;
         // An error is final: the next call says so.

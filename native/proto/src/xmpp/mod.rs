@@ -1,7 +1,7 @@
 //! XML streams (RFC 6120 section 4 and 11): bytes to stanzas and back, equal to what ejabberd's `fxml_stream` and
 //! `fxml` make of them.
 //!
-//! [`Stream`] is the receiving side of one stream, [`parse_element`] reads an element that comes whole, and `write_*`
+//! [`Parser`] is the receiving side of one stream, [`parse_element`] reads an element that comes whole, and `write_*`
 //! encode. The tree in between is an [`Element`]. Knows nothing of stanzas' meaning, SASL or routing.
 
 mod declaration;
@@ -9,14 +9,14 @@ mod document;
 mod element;
 mod error;
 mod names;
+mod parser;
 mod reader;
-mod stream;
 mod write;
 
 pub use document::parse_element;
 pub use element::{BuildError, Element, ElementBuilder, Item};
 pub use error::{Condition, Limits, StreamError};
-pub use stream::{Event, Stream};
+pub use parser::{Event, Parser, Parser as Stream};
 pub use write::{
     element_to_vec, escape_attr, escape_text, write_element, write_end_tag, write_header, write_start_tag,
 };

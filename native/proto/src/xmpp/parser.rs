@@ -35,7 +35,7 @@ enum Phase {
 /// Calling protocol: pass what was received to [`handle_bytes`](Self::handle_bytes), again and again with what it
 /// left of the input, until it returns `Ok(None)`; it has then used everything up. How the peer's bytes are split
 /// makes no difference. An error is final, as is [`Event::StreamEnd`]: later bytes are ignored. A restart of the
-/// stream (RFC 6120 section 4.3.3) is a new `Stream` on the same connection, put in place before the bytes
+/// stream (RFC 6120 section 4.3.3) is a new `Parser` on the same connection, put in place before the bytes
 /// that follow are handled.
 ///
 /// Between stanzas it holds 24 bytes, and the header's namespaces when they are not the usual ones of a client; in
@@ -45,7 +45,7 @@ enum Phase {
 ///
 /// Where RFC 6120 section 11.1 is stricter than `fxml_stream`, so is this: comments, processing instructions and
 /// an XML declaration that asks for another encoding are errors.
-pub struct Stream {
+pub struct Parser {
     phase: Phase,
     /// The header's leavings; `None` for [`usual_scope`].
     scope: Option<Box<Scope>>,
@@ -58,19 +58,19 @@ struct Partial {
     taken: usize,
 }
 
-impl Default for Stream {
+impl Default for Parser {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl std::fmt::Debug for Stream {
+impl std::fmt::Debug for Parser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").field("phase", &self.phase).field("idle", &self.is_idle()).finish()
+        f.debug_struct("Parser").field("phase", &self.phase).field("idle", &self.is_idle()).finish()
     }
 }
 
-impl Stream {
+impl Parser {
     /// A stream of which nothing was received.
     pub const fn new() -> Self {
         Self { phase: Phase::Start(0), scope: None, partial: None }

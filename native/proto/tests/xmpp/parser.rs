@@ -1,6 +1,6 @@
 //! Behaviour of a stream that needs no comparison: splits, bounds, conditions, memory.
 
-use megaphone_proto::xmpp::{Condition, Event, Limits, Stream, StreamError};
+use megaphone_proto::xmpp::{Condition, Event, Limits, Parser, StreamError};
 use proptest::prelude::*;
 
 use crate::corpus::{HEADERS, STANZAS, WHOLE};
@@ -134,7 +134,7 @@ fn namespaces_do_not_make_a_large_tree_of_a_small_stanza() {
 fn an_endless_stanza_header_or_text_is_cut_off_at_the_limit() {
     let limits = Limits { stanza_bytes: 1000, ..Limits::default() };
     for start in ["", "<s ", "<s>", "<s><a>", "<s><a b='", "<s>text"] {
-        let mut stream = Stream::new();
+        let mut stream = Parser::new();
         let mut error = None;
         let mut input = start.as_bytes();
         while let Ok(Some(_)) = stream.handle_bytes(&mut input, &limits) {}
@@ -157,7 +157,7 @@ fn an_endless_stanza_header_or_text_is_cut_off_at_the_limit() {
 #[test]
 fn white_space_between_stanzas_is_free_and_leaves_the_stream_idle() {
     let limits = Limits { stanza_bytes: 100, ..Limits::default() };
-    let mut stream = Stream::new();
+    let mut stream = Parser::new();
     let mut input = HEADER.as_bytes();
     assert!(matches!(stream.handle_bytes(&mut input, &limits), Ok(Some(Event::StreamStart(_)))));
     for _ in 0..1000 {
@@ -173,9 +173,9 @@ fn white_space_between_stanzas_is_free_and_leaves_the_stream_idle() {
 
 #[test]
 fn an_idle_stream_holds_a_few_dozen_bytes() {
-    assert_eq!(size_of::<Stream>(), 24);
+    assert_eq!(size_of::<Parser>(), 24);
     for (header, heap) in [(HEADER, 0), ("<s:s xmlns:s='urn:something' xmlns='jabber:client'>", 200)] {
-        let mut stream = Stream::new();
+        let mut stream = Parser::new();
         let bytes = format!("{header}<message><body>x</body></message>");
         let mut input = bytes.as_bytes();
         while let Some(event) = stream.handle_bytes(&mut input, &Limits::default()).unwrap() {
@@ -189,12 +189,12 @@ fn an_idle_stream_holds_a_few_dozen_bytes() {
 #[test]
 fn nothing_follows_the_end_of_a_stream_or_an_error() {
     let limits = Limits::default();
-    let mut stream = Stream::new();
+    let mut stream = Parser::new();
     let mut input = &b"<s></s><s><a/>"[..];
     assert!(matches!(stream.handle_bytes(&mut input, &limits), Ok(Some(Event::StreamStart(_)))));
     assert_eq!(stream.handle_bytes(&mut input, &limits), Ok(Some(Event::StreamEnd("s".into()))));
     assert_eq!(stream.handle_bytes(&mut input, &limits), Ok(None));
-    let mut failed = Stream::new();
+    let mut failed = Parser::new();
     let mut input = &b"<s></t><s>"[..];
     assert!(failed.handle_bytes(&mut input, &limits).is_ok());
     assert!(failed.handle_bytes(&mut input, &limits).is_err());
