@@ -22,7 +22,15 @@ const SPACES: [&str; 4] = [" ", "\r\n", "\n\t", "\r"];
 
 const WIDER: Limits = Limits { token_bytes: 1 << 13, ..WIDE };
 /// Just enough for the header.
-const TIGHT: Limits = Limits { stanza_bytes: 150, depth: 3, attributes: 2, namespaces: 2, token_bytes: 32 };
+const TIGHT: Limits = Limits {
+    stanza_bytes: 150,
+    nodes: 12,
+    depth: 3,
+    attributes: 2,
+    namespaces: 2,
+    namespace_bytes: 80,
+    token_bytes: 32,
+};
 
 #[derive(Arbitrary, Debug)]
 enum Operation<'a> {
@@ -134,7 +142,9 @@ fn check_document(stanza: &Element) {
 /// Whether a stanza may arrive.
 fn is_within(limits: &Limits, stanza: &Element, bytes: usize) -> bool {
     let (mut depth, mut deepest, mut attrs, mut most_attrs, mut longest) = (0, 0, 0, 0, 0);
+    let mut nodes = 0;
     for item in stanza.items() {
+        nodes += if matches!(item, Item::Attr(..)) { 2 } else { 1 };
         match item {
             Item::Start(name) => {
                 depth += 1;
@@ -152,6 +162,7 @@ fn is_within(limits: &Limits, stanza: &Element, bytes: usize) -> bool {
         }
     }
     bytes < limits.stanza_bytes
+        && nodes <= limits.nodes
         && deepest <= limits.depth
         && most_attrs <= limits.attributes
         && longest <= limits.token_bytes

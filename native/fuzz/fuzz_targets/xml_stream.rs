@@ -13,9 +13,9 @@ use megaphone_proto::xmpp::{
 };
 
 /// As many bytes of tree and parser come of one byte of a stanza at most.
-const HEAP_FACTOR: usize = 32;
+const HEAP_FACTOR: usize = 24;
 /// A parser, and what is bounded by other limits.
-const HEAP_BASE: usize = 24 << 10;
+const HEAP_BASE: usize = 12 << 10;
 
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
@@ -30,7 +30,7 @@ fuzz_target!(|input: (u8, [u8; 4], &[u8])| {
     let whole = run([bytes].into_iter(), &limits);
     assert_eq!(whole, run(bytes.chunks(1), &limits));
     assert_eq!(whole, run(pieces(bytes, sizes), &limits));
-    let most = HEAP_BASE + 2 * limits.token_bytes + HEAP_FACTOR * limits.stanza_bytes;
+    let most = HEAP_BASE + HEAP_FACTOR * limits.stanza_bytes;
     within_heap(most, || check_heap(pieces(bytes, sizes), &limits));
     if let Some((Event::StreamStart(header), rest)) = whole.events.split_first() {
         rest.iter().for_each(|event| check_event(header, event));
@@ -41,8 +41,15 @@ fn limits_of(choice: u8) -> Limits {
     let wide = Limits { stanza_bytes: 2000, token_bytes: 4096, ..Limits::default() };
     match choice % 4 {
         0 => wide,
-        1 => Limits { stanza_bytes: 100, ..wide },
-        2 => Limits { stanza_bytes: 300, depth: 3, attributes: 3, namespaces: 4, token_bytes: 24 },
+        1 => Limits { stanza_bytes: 100, nodes: 12, namespace_bytes: 60, ..wide },
+        2 => Limits {
+            stanza_bytes: 300,
+            depth: 3,
+            attributes: 3,
+            namespaces: 4,
+            token_bytes: 24,
+            ..Limits::default()
+        },
         _ => Limits { stanza_bytes: 1, ..wide },
     }
 }

@@ -8,9 +8,11 @@ const NS_XML: &[u8] = b"http://www.w3.org/XML/1998/namespace";
 /// Bounds that nothing read back exceeds.
 pub const WIDE: Limits = Limits {
     stanza_bytes: usize::MAX,
+    nodes: usize::MAX,
     depth: usize::MAX,
     attributes: usize::MAX,
     namespaces: usize::MAX,
+    namespace_bytes: usize::MAX,
     token_bytes: 1 << 14,
 };
 

@@ -100,7 +100,7 @@ impl Request {
             new_key: text(&body, "newkey")
                 .map(|hex| key_hash(&hex).ok_or(RequestError::Attribute("newkey")))
                 .transpose()?,
-            payload: body.child_elements(),
+            payload: body.into_children(),
         })
     }
 

@@ -4,17 +4,26 @@
 //! [`Parser`] is the receiving side of one stream, [`parse_element`] reads an element that comes whole, and `write_*`
 //! encode. The tree in between is an [`Element`]. Knows nothing of stanzas' meaning, SASL or routing.
 
+mod builder;
+mod chars;
 mod declaration;
 mod document;
 mod element;
 mod error;
+mod head;
+mod lexer;
+mod name_chars;
 mod names;
+mod node;
 mod parser;
 mod reader;
+mod reference;
+mod scope;
 mod write;
 
+pub use builder::{BuildError, ElementBuilder};
 pub use document::parse_element;
-pub use element::{BuildError, Element, ElementBuilder, Item};
+pub use element::{Element, Item};
 pub use error::{Condition, Limits, StreamError};
 pub use parser::{Event, Parser, Parser as Stream};
 pub use write::{

@@ -5,25 +5,20 @@ use super::element::{Element, Item};
 /// Appends an element, as `fxml:element_to_binary/1` gives it.
 pub fn write_element(element: &Element, out: &mut Vec<u8>) {
     let mut open: Vec<&[u8]> = Vec::new();
-    let mut items = element.items().enumerate().peekable();
-    while let Some((index, item)) = items.next() {
+    let mut items = element.items().peekable();
+    while let Some(item) = items.next() {
         match item {
             Item::Start(name) => {
-                open.push(name);
                 out.push(b'<');
                 out.extend_from_slice(name);
-                let mut next = index + 1;
-                while let Some((_, Item::Attr(name, value))) =
-                    items.next_if(|(_, item)| matches!(item, Item::Attr(..)))
+                while let Some(Item::Attr(name, value)) = items.next_if(|item| matches!(item, Item::Attr(..)))
                 {
                     write_attr(name, value, out);
-                    next += 1;
                 }
-                if element.is_end(next) {
+                if items.next_if_eq(&Item::End).is_some() {
                     out.extend_from_slice(b"/>");
-                    open.pop();
-                    items.next();
                 } else {
+                    open.push(name);
                     out.push(b'>');
                 }
             }

@@ -71,6 +71,63 @@ fn elements_in_one_piece_come_out_as_from_parse_element() {
 }
 
 #[test]
+fn characters_are_those_of_fxml_stream() {
+    let mut oracle = fxml();
+    let planes = (0..=0xFFFF).step_by(0x1000).map(|from| (from, from + 0xFFF));
+    let beyond = [0x1_0000, 0x1_FFF0, 0x2_0000, 0x2_F800, 0xE_FFF0, 0x10_FFF0].map(|from| (from, from + 15));
+    for (from, to) in planes.chain(beyond) {
+        let ours: Vec<_> = (from..=to).map(|code| classes(code).to_string()).collect();
+        let answer = oracle.ask(&format!("{{chars,{from},{to}}}"));
+        let theirs: Vec<_> = answer.trim_matches(['[', ']']).split(',').collect();
+        assert_eq!(ours.len(), theirs.len());
+        for ((code, ours), theirs) in (from..=to).zip(ours).zip(theirs) {
+            assert_eq!(ours, theirs, "U+{code:04X}");
+        }
+    }
+}
+
+/// What the oracle says of a character, of ours.
+fn classes(code: u32) -> u32 {
+    let is_element = |before: &str, behind: &str| {
+        let bytes = [before.as_bytes(), &utf8(code), behind.as_bytes()].concat();
+        u32::from(parse_element(&bytes, &limits()).is_ok())
+    };
+    is_element("<", "/>") + 2 * is_element("<a", "/>") + 4 * is_element("<a>", "</a>")
+}
+
+/// UTF-8 of any number, surrogates too.
+fn utf8(code: u32) -> Vec<u8> {
+    match char::from_u32(code) {
+        Some(char) => char.to_string().into_bytes(),
+        None => [0xE0 | code >> 12, 0x80 | (code >> 6 & 0x3F), 0x80 | (code & 0x3F)]
+            .map(|byte| u8::try_from(byte).unwrap())
+            .to_vec(),
+    }
+}
+
+#[test]
+fn a_document_may_declare_any_encoding_and_is_utf_8_all_the_same() {
+    let mut oracle = fxml();
+    for declaration in [
+        "encoding='utf-16'",
+        "encoding='UTF-16LE' standalone='no'",
+        "encoding='utf8'",
+        "encoding='ISO-8859-1' standalone='yes'",
+        "encoding='x'",
+        "encoding='8'",
+        "encoding=''",
+        "encoding='utf 8'",
+        "standalone='no'",
+        "standalone='maybe'",
+    ] {
+        let text = format!("<?xml version='1.0' {declaration}?><a>\u{e9}</a>");
+        let ours = parse_element(text.as_bytes(), &limits()).map_or("error".to_owned(), |el| xmlel(&el));
+        let theirs = oracle.ask(&format!("{{element,{}}}", binary(text.as_bytes())));
+        assert_eq!(ours, theirs, "{text}");
+    }
+}
+
+#[test]
 fn a_stanza_as_large_as_the_limit_is_refused_and_one_byte_less_is_not() {
     let mut oracle = fxml();
     for size in [998, 999, 1000, 1001, 5000] {
