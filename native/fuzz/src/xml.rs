@@ -22,8 +22,7 @@ pub fn is_readable(element: &Element) -> bool {
     !element.items().any(|item| item == Item::Attr(b"xmlns", NS_XML))
 }
 
-/// The element as it is when it is read back: `xmlns=''` does not show, and `fxml` writes carriage returns in character
-/// data as they are, so that they come back as line feeds.
+/// The element as it is when it is read back: `xmlns=''` does not show.
 pub fn as_read_back(element: &Element) -> Element {
     rebuild(element.items().filter(|item| *item != Item::Attr(b"xmlns", b"")))
 }
@@ -35,16 +34,6 @@ pub fn without_declarations(element: &Element) -> Element {
 
 fn rebuild<'a>(items: impl Iterator<Item = Item<'a>>) -> Element {
     let mut builder = ElementBuilder::default();
-    for item in items {
-        match item {
-            Item::Text(text) => builder.text(&with_line_feeds(text)),
-            item => builder.push(item),
-        }
-    }
+    items.for_each(|item| builder.push(item));
     builder.finish().expect("the order of an element's items")
-}
-
-fn with_line_feeds(text: &[u8]) -> Vec<u8> {
-    let text = std::str::from_utf8(text).expect("parsed text");
-    text.replace("\r\n", "\n").replace('\r', "\n").into_bytes()
 }

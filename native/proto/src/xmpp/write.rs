@@ -1,4 +1,5 @@
-//! Elements as bytes, equal to what `fxml:element_to_binary/1` and `fxml:element_to_header/1` give.
+//! Elements as bytes, equal to what `fxml:element_to_binary/1` and `fxml:element_to_header/1` give but for carriage
+//! returns in text.
 
 use super::element::{Element, Item};
 
@@ -76,7 +77,8 @@ fn write_attr(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.push(b'\'');
 }
 
-/// Appends character data with the five predefined entities (also what `fxml:crypt/1` does).
+/// Appends character data with the five predefined entities, as `fxml:crypt/1` gives it; but a carriage return goes as
+/// a reference, since whoever reads it would take it for a line feed (XML section 2.11).
 pub fn escape_text(text: &[u8], out: &mut Vec<u8>) {
     escape(text, out, |byte| match byte {
         b'&' => Some(b"&amp;"),
@@ -84,6 +86,7 @@ pub fn escape_text(text: &[u8], out: &mut Vec<u8>) {
         b'>' => Some(b"&gt;"),
         b'"' => Some(b"&quot;"),
         b'\'' => Some(b"&apos;"),
+        b'\r' => Some(b"&#xD;"),
         _ => None,
     });
 }
