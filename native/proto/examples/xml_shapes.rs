@@ -1,5 +1,5 @@
 //! Prints how long stanzas of one size and different shapes take to parse:
-//! `cargo run --release --example xml_shapes -p megaphone-proto`.
+//! `cargo run --release --example xml_shapes -p megaphone-proto [SHAPE]`, all or those with that in their names.
 //!
 //! A peer chooses the shape, so that none may cost much more than another of its size. Stanzas beyond a bound say so.
 #![allow(clippy::print_stdout)]
@@ -15,7 +15,8 @@ const SIZE: usize = 262_000;
 fn main() {
     let limits = Limits::default();
     println!("{:32} {:>8} {:>12}  outcome", "shape", "bytes", "time");
-    for (shape, header, stanza) in shapes() {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    for (shape, header, stanza) in shapes().into_iter().filter(|(shape, ..)| shape.contains(&wanted)) {
         let header = if header.is_empty() { HEADER } else { header.as_str() };
         let (time, outcome) = measure(header, &stanza, &limits);
         println!("{shape:32} {:8} {:9.1} us  {outcome}", stanza.len(), time.as_secs_f64() * 1e6);
