@@ -3,7 +3,7 @@
 -module(megaphone_ct_xml).
 
 -export([stock_events/2, listen/1, events/2, refusal/2, open/1, own/1, log_in/1, close/1, event/0, send/2,
-         random_element/1]).
+         written/1, random_element/1]).
 
 -export_type([listener/0, stream/0, event/0]).
 
@@ -158,6 +158,15 @@ send(Session, Packet) ->
             after ?TIMEOUT -> error(timeout)
             end
     end.
+
+%% What Megaphone writes of an element: fxml's bytes, but for a carriage return in text, which goes as a reference.
+-spec written(tuple()) -> binary().
+written(Element) ->
+    Mark = binary:encode_hex(rand:bytes(16)),
+    binary:replace(fxml:element_to_binary(mark(Element, Mark)), Mark, <<"&#xD;">>, [global]).
+
+mark({xmlcdata, Text}, Mark) -> {xmlcdata, binary:replace(Text, <<"\r">>, Mark, [global])};
+mark({xmlel, Name, Attrs, Children}, Mark) -> {xmlel, Name, Attrs, [mark(Child, Mark) || Child <- Children]}.
 
 %% named: as a parser takes it. any: names and text of any bytes.
 -spec random_element(named | any) -> tuple().

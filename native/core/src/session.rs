@@ -102,7 +102,8 @@ impl<H: Host> BoshSession<H> {
 
     /// A request with this session's id.
     pub(crate) fn request(&mut self, cx: &mut Cx<'_, H>, arrival: Arrival) -> Fate {
-        if !arrival.secret.is_the_same(self.secret) {
+        // What its owner has yet to take is nothing to wait for.
+        if !arrival.secret.is_the_same(self.secret) || self.machine.closed().is_some() {
             cx.effects.push(Effect::terminal(arrival.ticket, Condition::ItemNotFound));
             return Fate::Keep;
         }

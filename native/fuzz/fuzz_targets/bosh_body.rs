@@ -24,7 +24,14 @@ fuzz_target!(|input: (u8, &[u8])| {
     let (limits, bytes) = input;
     let limits = match limits % 2 {
         0 => Limits { stanza_bytes: 2000, token_bytes: 4096, ..Limits::default() },
-        _ => Limits { stanza_bytes: 300, depth: 3, attributes: 12, namespaces: 4, token_bytes: 50 },
+        _ => Limits {
+            stanza_bytes: 300,
+            depth: 3,
+            attributes: 12,
+            namespaces: 4,
+            token_bytes: 50,
+            ..Limits::default()
+        },
     };
     // Bytes over the bound are not read, but by whoever calls.
     let bytes = &bytes[..bytes.len().min(limits.stanza_bytes)];

@@ -38,7 +38,14 @@ fn limits_of(choice: u8) -> Limits {
     match choice % 3 {
         0 => wide,
         1 => Limits { stanza_bytes: 100, ..wide },
-        _ => Limits { stanza_bytes: 300, depth: 3, attributes: 3, namespaces: 4, token_bytes: 24 },
+        _ => Limits {
+            stanza_bytes: 300,
+            depth: 3,
+            attributes: 3,
+            namespaces: 4,
+            token_bytes: 24,
+            ..Limits::default()
+        },
     }
 }
 

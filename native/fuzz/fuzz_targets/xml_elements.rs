@@ -11,7 +11,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use megaphone_fuzz::xml::{WIDE, as_read_back};
 use megaphone_proto::xmpp::{
-    Condition, Element, ElementBuilder, Event, Item, Limits, Stream, element_to_vec, parse_element,
+    Condition, Element, ElementBuilder, Event, Item, Limits, Parser, element_to_vec, parse_element,
 };
 
 const HEADER: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
@@ -22,7 +22,15 @@ const SPACES: [&str; 4] = [" ", "\r\n", "\n\t", "\r"];
 
 const WIDER: Limits = Limits { token_bytes: 1 << 13, ..WIDE };
 /// Just enough for the header.
-const TIGHT: Limits = Limits { stanza_bytes: 150, depth: 3, attributes: 2, namespaces: 2, token_bytes: 32 };
+const TIGHT: Limits = Limits {
+    stanza_bytes: 150,
+    nodes: 12,
+    depth: 3,
+    attributes: 2,
+    namespaces: 2,
+    namespace_bytes: 80,
+    token_bytes: 32,
+};
 
 #[derive(Arbitrary, Debug)]
 enum Operation<'a> {
@@ -54,7 +62,7 @@ struct Connection {
     limits: Limits,
     wire: Vec<u8>,
     taken: usize,
-    stream: Stream,
+    stream: Parser,
     expected: Vec<Result<Event, Condition>>,
     events: Vec<Result<Event, Condition>>,
     /// Whether the stream has ended or failed, once all has arrived.
@@ -134,7 +142,9 @@ fn check_document(stanza: &Element) {
 /// Whether a stanza may arrive.
 fn is_within(limits: &Limits, stanza: &Element, bytes: usize) -> bool {
     let (mut depth, mut deepest, mut attrs, mut most_attrs, mut longest) = (0, 0, 0, 0, 0);
+    let mut nodes = 0;
     for item in stanza.items() {
+        nodes += if matches!(item, Item::Attr(..)) { 2 } else { 1 };
         match item {
             Item::Start(name) => {
                 depth += 1;
@@ -152,6 +162,7 @@ fn is_within(limits: &Limits, stanza: &Element, bytes: usize) -> bool {
         }
     }
     bytes < limits.stanza_bytes
+        && nodes <= limits.nodes
         && deepest <= limits.depth
         && most_attrs <= limits.attributes
         && longest <= limits.token_bytes
@@ -163,7 +174,7 @@ impl Connection {
             limits,
             wire: Vec::new(),
             taken: 0,
-            stream: Stream::new(),
+            stream: Parser::new(),
             expected: Vec::new(),
             events: Vec::new(),
             is_over: false,
@@ -197,7 +208,7 @@ impl Connection {
         self.check();
         let document = [HEADER, TRAILER].concat();
         let header = parse_element(document.as_bytes(), &WIDER).expect("a header of ours");
-        self.stream = Stream::new();
+        self.stream = Parser::new();
         self.is_over = false;
         self.wire.extend_from_slice(HEADER.as_bytes());
         self.expected.push(Ok(Event::StreamStart(header)));

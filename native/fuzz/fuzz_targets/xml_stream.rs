@@ -9,13 +9,13 @@ use libfuzzer_sys::fuzz_target;
 use megaphone_fuzz::xml::{WIDE, as_read_back, is_readable};
 use megaphone_fuzz::{heap_bytes, pieces, within_heap};
 use megaphone_proto::xmpp::{
-    Element, Event, Limits, Stream, StreamError, parse_element, write_element, write_end_tag, write_start_tag,
+    Element, Event, Limits, Parser, StreamError, parse_element, write_element, write_end_tag, write_start_tag,
 };
 
 /// As many bytes of tree and parser come of one byte of a stanza at most.
-const HEAP_FACTOR: usize = 32;
+const HEAP_FACTOR: usize = 24;
 /// A parser, and what is bounded by other limits.
-const HEAP_BASE: usize = 24 << 10;
+const HEAP_BASE: usize = 12 << 10;
 
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
@@ -30,7 +30,7 @@ fuzz_target!(|input: (u8, [u8; 4], &[u8])| {
     let whole = run([bytes].into_iter(), &limits);
     assert_eq!(whole, run(bytes.chunks(1), &limits));
     assert_eq!(whole, run(pieces(bytes, sizes), &limits));
-    let most = HEAP_BASE + 2 * limits.token_bytes + HEAP_FACTOR * limits.stanza_bytes;
+    let most = HEAP_BASE + HEAP_FACTOR * limits.stanza_bytes;
     within_heap(most, || check_heap(pieces(bytes, sizes), &limits));
     if let Some((Event::StreamStart(header), rest)) = whole.events.split_first() {
         rest.iter().for_each(|event| check_event(header, event));
@@ -41,14 +41,21 @@ fn limits_of(choice: u8) -> Limits {
     let wide = Limits { stanza_bytes: 2000, token_bytes: 4096, ..Limits::default() };
     match choice % 4 {
         0 => wide,
-        1 => Limits { stanza_bytes: 100, ..wide },
-        2 => Limits { stanza_bytes: 300, depth: 3, attributes: 3, namespaces: 4, token_bytes: 24 },
+        1 => Limits { stanza_bytes: 100, nodes: 12, namespace_bytes: 60, ..wide },
+        2 => Limits {
+            stanza_bytes: 300,
+            depth: 3,
+            attributes: 3,
+            namespaces: 4,
+            token_bytes: 24,
+            ..Limits::default()
+        },
         _ => Limits { stanza_bytes: 1, ..wide },
     }
 }
 
 fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> Outcome {
-    let mut stream = Stream::new();
+    let mut stream = Parser::new();
     let mut outcome = Outcome::default();
     for piece in pieces {
         let mut input = piece;
@@ -69,7 +76,7 @@ fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) -> Outcome {
 }
 
 impl Outcome {
-    fn take(&mut self, result: Result<Option<Event>, StreamError>, stream: &Stream) {
+    fn take(&mut self, result: Result<Option<Event>, StreamError>, stream: &Parser) {
         let is_end = matches!(result, Ok(Some(Event::StreamEnd(_))) | Err(_));
         assert_eq!(stream.is_closed(), is_end);
         match result {
@@ -84,7 +91,7 @@ impl Outcome {
 
 fn check_heap<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limits) {
     let before = heap_bytes();
-    let mut stream = Stream::new();
+    let mut stream = Parser::new();
     for piece in pieces {
         let mut input = piece;
         // An error is final: the next call says so.

@@ -8,9 +8,11 @@ const NS_XML: &[u8] = b"http://www.w3.org/XML/1998/namespace";
 /// Bounds that nothing read back exceeds.
 pub const WIDE: Limits = Limits {
     stanza_bytes: usize::MAX,
+    nodes: usize::MAX,
     depth: usize::MAX,
     attributes: usize::MAX,
     namespaces: usize::MAX,
+    namespace_bytes: usize::MAX,
     token_bytes: 1 << 14,
 };
 
@@ -20,8 +22,7 @@ pub fn is_readable(element: &Element) -> bool {
     !element.items().any(|item| item == Item::Attr(b"xmlns", NS_XML))
 }
 
-/// The element as it is when it is read back: `xmlns=''` does not show, and `fxml` writes carriage returns in character
-/// data as they are, so that they come back as line feeds.
+/// The element as it is when it is read back: `xmlns=''` does not show.
 pub fn as_read_back(element: &Element) -> Element {
     rebuild(element.items().filter(|item| *item != Item::Attr(b"xmlns", b"")))
 }
@@ -33,16 +34,6 @@ pub fn without_declarations(element: &Element) -> Element {
 
 fn rebuild<'a>(items: impl Iterator<Item = Item<'a>>) -> Element {
     let mut builder = ElementBuilder::default();
-    for item in items {
-        match item {
-            Item::Text(text) => builder.text(&with_line_feeds(text)),
-            item => builder.push(item),
-        }
-    }
+    items.for_each(|item| builder.push(item));
     builder.finish().expect("the order of an element's items")
-}
-
-fn with_line_feeds(text: &[u8]) -> Vec<u8> {
-    let text = std::str::from_utf8(text).expect("parsed text");
-    text.replace("\r\n", "\n").replace('\r', "\n").into_bytes()
 }

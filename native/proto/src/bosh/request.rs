@@ -100,7 +100,7 @@ impl Request {
             new_key: text(&body, "newkey")
                 .map(|hex| key_hash(&hex).ok_or(RequestError::Attribute("newkey")))
                 .transpose()?,
-            payload: payload(&body),
+            payload: body.child_elements(),
         })
     }
 
@@ -128,11 +128,6 @@ fn text(body: &Element, name: &str) -> Option<Box<str>> {
 /// Parsed XML is UTF-8 already.
 fn lossless(bytes: &[u8]) -> Box<str> {
     String::from_utf8_lossy(bytes).into()
-}
-
-/// The stanzas of a body.
-fn payload(body: &Element) -> Vec<Element> {
-    body.child_elements()
 }
 
 fn number(body: &Element, name: &'static str) -> Result<Option<u64>, RequestError> {

@@ -47,13 +47,13 @@ pub struct Rate {
     pub burst: u32,
 }
 
-/// Bytes of a stanza before login. What negotiates a login is short.
-const STANZA_BEFORE_LOGIN: usize = 65_536;
-
 impl Config {
     /// What a peer may send, which is less before it has logged in.
     pub(super) fn limits(&self, is_logged_in: bool) -> Limits {
-        let most = if is_logged_in { usize::MAX } else { STANZA_BEFORE_LOGIN };
-        Limits { stanza_bytes: self.max_stanza.min(most), ..Limits::default() }
+        if is_logged_in {
+            Limits { stanza_bytes: self.max_stanza, ..Limits::default() }
+        } else {
+            Limits::before_login(self.max_stanza)
+        }
     }
 }

@@ -102,7 +102,7 @@ impl std::fmt::Debug for Stream {
 impl Stream {
     /// A stream over TCP. The time for its header runs from here.
     pub fn tcp(config: Arc<Config>, now: Time) -> Self {
-        Self::new(config, Transport::Tcp(xmpp::Stream::new()), now)
+        Self::new(config, Transport::Tcp(xmpp::Parser::new()), now)
     }
 
     /// A stream over a WebSocket whose handshake was just accepted. The time for its header runs from here.

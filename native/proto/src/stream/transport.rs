@@ -27,7 +27,7 @@ pub(super) enum Found {
 
 /// The receiving side, and the WebSocket's own frames of both.
 pub(super) enum Transport {
-    Tcp(xmpp::Stream),
+    Tcp(xmpp::Parser),
     WebSocket(WebSocket),
     Legacy(Box<Legacy>),
 }
@@ -35,7 +35,7 @@ pub(super) enum Transport {
 /// A WebSocket whose messages carry pieces of an XML stream.
 pub(super) struct Legacy {
     websocket: WebSocket,
-    stream: xmpp::Stream,
+    stream: xmpp::Parser,
     /// The message being looked at.
     message: Vec<u8>,
     /// How much of it was taken.
@@ -96,9 +96,9 @@ impl Transport {
     /// A new XML stream begins. With RFC 7395 it is nothing but another header.
     pub(super) fn restart(&mut self) {
         match self {
-            Self::Tcp(stream) => *stream = xmpp::Stream::new(),
+            Self::Tcp(stream) => *stream = xmpp::Parser::new(),
             Self::WebSocket(_) => {}
-            Self::Legacy(legacy) => legacy.stream = xmpp::Stream::new(),
+            Self::Legacy(legacy) => legacy.stream = xmpp::Parser::new(),
         }
     }
 
@@ -128,7 +128,7 @@ impl Transport {
         match next_message(websocket, input) {
             Ok(message) if is_new && is_piece_of_stream(&message) => {
                 let websocket = std::mem::replace(websocket, WebSocket::new(0));
-                let legacy = Legacy { websocket, stream: xmpp::Stream::new(), message, taken: 0 };
+                let legacy = Legacy { websocket, stream: xmpp::Parser::new(), message, taken: 0 };
                 *self = Self::Legacy(Box::new(legacy));
                 self.limit(limits);
                 self.step(input, limits, skips_space, is_new)
@@ -178,7 +178,7 @@ fn next_message(websocket: &mut WebSocket, input: &mut &[u8]) -> Result<Vec<u8>,
     }
 }
 
-fn parse(stream: &mut xmpp::Stream, input: &mut &[u8], limits: &Limits, skips_space: &mut bool) -> Found {
+fn parse(stream: &mut xmpp::Parser, input: &mut &[u8], limits: &Limits, skips_space: &mut bool) -> Found {
     if *skips_space {
         *input = trim_space_start(input);
         *skips_space = input.is_empty();

@@ -48,6 +48,10 @@ impl StreamError {
         Self { condition: Condition::NotWellFormed, text }
     }
 
+    pub(super) const fn restricted(text: &'static str) -> Self {
+        Self { condition: Condition::RestrictedXml, text }
+    }
+
     pub(super) const fn policy(text: &'static str) -> Self {
         Self { condition: Condition::PolicyViolation, text }
     }
@@ -61,62 +65,55 @@ impl fmt::Display for StreamError {
 
 impl std::error::Error for StreamError {}
 
-// rxml tells these apart by text only; a test of each in tests/xmpp_stream.rs would notice another wording.
-const RXML_ENCODING: &str = "only utf-8 encoding is allowed";
-const RXML_LONG_TOKEN: &str = "long name or reference";
-const RXML_BAD_MARKUP: &str = "malformed cdata or comment section start";
-
-impl From<rxml::Error> for StreamError {
-    fn from(error: rxml::Error) -> Self {
-        use rxml::Error;
-        let (condition, text) = match error {
-            Error::RestrictedXml(RXML_ENCODING) => (Condition::UnsupportedEncoding, RXML_ENCODING),
-            Error::RestrictedXml(RXML_LONG_TOKEN) => (Condition::PolicyViolation, RXML_LONG_TOKEN),
-            Error::InvalidSyntax(RXML_BAD_MARKUP) => (Condition::RestrictedXml, "DTD"),
-            Error::RestrictedXml(text) => (Condition::RestrictedXml, text),
-            Error::UndeclaredEntity => (Condition::RestrictedXml, "undefined entity"),
-            Error::InvalidEof(_) => (Condition::NotWellFormed, "unexpected end"),
-            Error::InvalidChar(..) => (Condition::NotWellFormed, "invalid character"),
-            Error::UnexpectedChar(..) | Error::UnexpectedByte(..) => {
-                (Condition::NotWellFormed, "unexpected character")
-            }
-            Error::InvalidSyntax(text) => (Condition::NotWellFormed, text),
-            Error::UnexpectedToken(..) => (Condition::NotWellFormed, "unexpected token"),
-            Error::DuplicateAttribute => (Condition::NotWellFormed, "duplicate attribute"),
-            Error::ElementMismatch => (Condition::NotWellFormed, "mismatched tag"),
-            Error::MultiColonName(_) | Error::EmptyNamePart(_) | Error::InvalidLocalName(_) => {
-                (Condition::NotWellFormed, "invalid qualified name")
-            }
-            Error::UndeclaredNamespacePrefix(_) => (Condition::NotWellFormed, "unbound prefix"),
-            Error::ReservedNamespacePrefix => (Condition::NotWellFormed, "reserved prefix"),
-            Error::ReservedNamespaceName => (Condition::NotWellFormed, "reserved namespace name"),
-            Error::EmptyNamespaceUri => (Condition::NotWellFormed, "must not undeclare prefix"),
-            Error::InvalidUtf8Byte(_) => (Condition::NotWellFormed, "invalid UTF-8"),
-        };
-        Self { condition, text }
-    }
-}
-
 /// Bounds on what a stream's peer may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a stanza, stream header or message; as large is already too large, as `max_stanza_size` has it.
-    /// The tree made of it may hold four times as many. Default 262,144, which is what ejabberd's example
+    /// The terms made of it may hold four times as many. Default 262,144, which is what ejabberd's example
     /// configuration gives a client.
     pub stanza_bytes: usize,
+    /// Nodes of a stanza, header or message: two an element, two an attribute, one a text between them. Each takes
+    /// 8 bytes. Default 32,768.
+    pub nodes: usize,
     /// Elements within each other, a stanza being the first. Default 128.
     pub depth: usize,
     /// Attributes of one element, namespace declarations included. Default 64.
     pub attributes: usize,
     /// Namespace declarations in scope, the stream header's included. Default 128.
     pub namespaces: usize,
-    /// Bytes of one name or attribute value. As much is set aside while bytes are parsed, and given back while the
-    /// peer lets a stanza wait; much more than the default of 65,536 makes the allocator ask the kernel each time.
+    /// Bytes of the prefixes and names that a stream header declares, its own name included, which a stream holds as
+    /// long as it lives; and of those in scope anywhere in a stanza or message, the header's aside. Default 4,096.
+    pub namespace_bytes: usize,
+    /// Bytes of one name or attribute value. Default 65,536.
     pub token_bytes: usize,
+}
+
+impl Limits {
+    /// Bounds for a peer that has not authenticated itself: enough to do that and to register, in a stanza of 64 KB or,
+    /// where that is less, `stanza_bytes`.
+    pub const fn before_login(stanza_bytes: usize) -> Self {
+        Self {
+            stanza_bytes: if stanza_bytes < 65_536 { stanza_bytes } else { 65_536 },
+            nodes: 1024,
+            depth: 16,
+            attributes: 32,
+            namespaces: 32,
+            namespace_bytes: 2048,
+            token_bytes: 16_384,
+        }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { stanza_bytes: 262_144, depth: 128, attributes: 64, namespaces: 128, token_bytes: 65_536 }
+        Self {
+            stanza_bytes: 262_144,
+            nodes: 32_768,
+            depth: 128,
+            attributes: 64,
+            namespaces: 128,
+            namespace_bytes: 4096,
+            token_bytes: 65_536,
+        }
     }
 }

@@ -12,12 +12,23 @@
 //! [`Naming::Document`] shows names as `fxml_stream:parse_element/1` does: as sent, declarations first, without
 //! `xmlns=''`.
 
-use std::borrow::Cow;
+//!
+//! Names of namespaces are compared once, where they are declared, and are numbers from there on.
 
-use rxml::{NcName, XMLNS_XML, XMLNS_XMLNS};
+use std::sync::Arc;
 
-use super::element::ElementBuilder;
+use super::builder::ElementBuilder;
 use super::error::{Limits, StreamError};
+use super::head::{Attr, Head, Meaning, key};
+use super::node::Span;
+use super::scope::{Binding, Known, Namespace, Scope};
+
+const XMLNS_XML: &[u8] = b"http://www.w3.org/XML/1998/namespace";
+const XMLNS_XMLNS: &[u8] = b"http://www.w3.org/2000/xmlns/";
+
+/// How many times larger than the largest stanza the terms made of one may be. Elements without their prefix show their
+/// namespace, so that a long one would be repeated as often as a short prefix fits into a stanza.
+const EXPANSION: usize = 4;
 
 /// Which of `fxml_stream`'s conventions names follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,97 +37,46 @@ pub(super) enum Naming {
     Document,
 }
 
-/// A start tag as it was sent.
-#[derive(Debug)]
-pub(super) struct Head {
-    pub(super) prefix: Option<NcName>,
-    pub(super) local: NcName,
-    pub(super) attrs: Vec<(Option<NcName>, NcName, String)>,
-}
-
-impl Head {
-    /// Namespace declarations in the order sent; the default namespace has the empty prefix.
-    fn declarations(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.attrs.iter().filter_map(|(prefix, local, value)| {
-            declared_prefix(prefix.as_ref(), local).map(|prefix| (prefix, value.as_str()))
-        })
-    }
-
-    /// The other attributes in the order sent.
-    fn plain_attrs(&self) -> impl Iterator<Item = (Option<&NcName>, &NcName, &str)> {
-        self.attrs.iter().filter_map(|(prefix, local, value)| {
-            declared_prefix(prefix.as_ref(), local).is_none().then_some((
-                prefix.as_ref(),
-                local,
-                value.as_str(),
-            ))
-        })
-    }
-
-    fn qualified_name(&self) -> Cow<'_, str> {
-        qualified(self.prefix.as_ref(), &self.local)
-    }
-}
-
-/// What a stream header leaves behind for the stanzas: the end tag to expect and the namespaces declared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Scope {
-    pub(super) name: Box<str>,
-    declared: Box<[(Box<str>, Box<str>)]>,
-}
-
-impl Scope {
-    pub(super) fn of_header(head: &Head) -> Self {
-        let declared: Vec<_> = head.declarations().filter(|(_, uri)| !uri.is_empty()).collect();
-        Self::new(&head.qualified_name(), &declared)
-    }
-
-    /// A header of that name, with (prefix, namespace) declared.
-    pub(super) fn new(name: &str, declared: &[(&str, &str)]) -> Self {
-        let mut declared: Box<[(Box<str>, Box<str>)]> =
-            declared.iter().map(|(prefix, uri)| ((*prefix).into(), (*uri).into())).collect();
-        // The order sent makes no difference to stanzas, and equal headers should compare equal.
-        declared.sort_unstable();
-        Self { name: name.into(), declared }
-    }
-
-    pub(super) fn heap_bytes(&self) -> usize {
-        self.name.len()
-            + size_of_val(&*self.declared)
-            + self.declared.iter().map(|(prefix, uri)| prefix.len() + uri.len()).sum::<usize>()
-    }
-}
-
 /// An open element: what its children need to know of it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Level {
-    /// The namespace that a child need not show, a range of `Names::text`.
-    around: (usize, usize),
+    /// As it was sent.
+    name: Span,
+    /// The namespace of names without a prefix.
+    default: Namespace,
+    /// The namespace that a child need not show.
+    around: Namespace,
     /// An ancestor, or this element, declared a prefix of the stream header anew.
     redefined: bool,
-    /// How many bindings and bytes of text there were before its declarations.
+    /// Declarations in scope, the stream header's included.
+    declared: usize,
+    /// Bytes of the declarations in scope, the stream header's aside.
+    bytes: usize,
+    /// How many bindings and namespaces there were before its declarations.
     bindings: usize,
-    text: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Binding {
-    prefix: (usize, usize),
-    uri: (usize, usize),
+    known: usize,
 }
 
 /// The namespaces in scope of a stanza or document that is being parsed.
 #[derive(Debug)]
 pub(super) struct Names {
     naming: Naming,
+    /// The stream header's, for stanzas.
+    header: Option<Arc<Scope>>,
+    /// The names of the header's namespaces as far as the tree shows them.
+    shown: Vec<Option<Span>>,
     bindings: Vec<Binding>,
-    /// How many of the bindings are the stream header's.
-    top: usize,
+    /// Namespaces that the header does not have; their names are in the tree's text.
+    known: Vec<Known>,
     levels: Vec<Level>,
-    text: String,
+    /// Bytes of names of namespaces that elements show without having sent them.
+    repeated: usize,
+    /// Attributes to compare: a number for the name, and their index.
+    keys: Vec<(u64, usize)>,
 }
 
 /// How an element of a stream shows its name and namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     WithPrefix,
     WithoutXmlns,
@@ -126,24 +86,43 @@ enum Shown {
 impl Names {
     /// For a document of its own, or a stream header.
     pub(super) fn of_document(naming: Naming) -> Self {
-        Self { naming, bindings: Vec::new(), top: 0, levels: Vec::new(), text: String::new() }
+        Self::new(naming, None)
     }
 
     /// For the stanzas of a stream.
-    pub(super) fn of_stanzas(scope: &Scope) -> Self {
-        let mut names = Self::of_document(Naming::Stream);
-        for (prefix, uri) in &scope.declared {
-            names.bind(prefix, uri);
-        }
-        names.top = names.bindings.len();
-        let default = names.resolve("").unwrap_or_default();
-        names.levels.push(Level { around: default, redefined: false, bindings: 0, text: 0 });
-        names
+    pub(super) fn of_stanzas(header: Arc<Scope>) -> Self {
+        Self::new(Naming::Stream, Some(header))
     }
 
-    /// Open elements, the stream's included.
+    fn new(naming: Naming, header: Option<Arc<Scope>>) -> Self {
+        Self {
+            naming,
+            header,
+            shown: Vec::new(),
+            bindings: Vec::new(),
+            known: Vec::new(),
+            levels: Vec::new(),
+            repeated: 0,
+            keys: Vec::new(),
+        }
+    }
+
+    pub(super) fn naming(&self) -> Naming {
+        self.naming
+    }
+
+    pub(super) fn header(&self) -> Option<&Arc<Scope>> {
+        self.header.as_ref()
+    }
+
+    /// Open elements, the stream's not included.
     pub(super) fn depth(&self) -> usize {
         self.levels.len()
+    }
+
+    /// The name of the innermost element, as it was sent.
+    pub(super) fn innermost(&self) -> Option<Span> {
+        self.levels.last().map(|level| level.name)
     }
 
     /// Enters an element: checks its names, and builds its start and attributes.
@@ -153,45 +132,33 @@ impl Names {
         limits: &Limits,
         out: &mut ElementBuilder,
     ) -> Result<(), StreamError> {
-        let level = (self.bindings.len(), self.text.len());
-        for (prefix, uri) in head.declarations() {
-            // rfc3986 has no line feed, and expat in namespace mode lets no separator of its own in.
-            if uri.contains('\n') {
-                return Err(StreamError::not_well_formed("invalid namespace name"));
-            }
-            if uri == XMLNS_XMLNS {
-                return Err(StreamError::not_well_formed("reserved namespace name"));
-            }
-            // At the top `xmlns=''` has nothing to undeclare, and a Scope does not keep it either.
-            if !(uri.is_empty() && self.levels.is_empty()) {
-                self.bind(prefix, uri);
-            }
+        let is_header = self.naming == Naming::Stream && self.header.is_none();
+        let mut level = self.child(head.name.span);
+        if head.declares {
+            self.declare(head, &mut level, out)?;
         }
-        if self.bindings.len() > limits.namespaces {
+        if level.declared > limits.namespaces {
             return Err(StreamError::policy("too many namespace declarations"));
         }
-        let namespace = match &head.prefix {
-            None => self.resolve("").unwrap_or_default(),
-            Some(prefix) => self.resolve_prefix(prefix)?,
+        let kept = if is_header { head.name.span.length as usize } else { 0 };
+        if level.bytes + kept > limits.namespace_bytes {
+            return Err(StreamError::policy("namespace declarations too long"));
+        }
+        let namespace = match head.name.prefix() {
+            None => level.default,
+            Some(prefix) => self.resolve(prefix, out)?,
         };
-        self.check_attributes(head)?;
-        let (around, redefined) = match (self.naming, self.levels.last()) {
-            (Naming::Stream, Some(parent)) => {
-                let (around, redefined) = (parent.around, parent.redefined);
-                self.show_in_stream(head, namespace, around, redefined, out)
+        self.check_attributes(head, out)?;
+        if self.naming == Naming::Document || is_header {
+            show_as_sent(head, out);
+        } else {
+            self.show_in_stream(head, namespace, &mut level, out);
+            if self.repeated > limits.stanza_bytes.saturating_mul(EXPANSION) {
+                return Err(StreamError::policy("namespaces repeated too often"));
             }
-            (Naming::Stream, None) => {
-                show_as_sent(head, out);
-                self.top = self.bindings.len();
-                (self.resolve("").unwrap_or_default(), false)
-            }
-            (Naming::Document, _) => {
-                show_as_sent(head, out);
-                (namespace, false)
-            }
-        };
-        self.levels.push(Level { around, redefined, bindings: level.0, text: level.1 });
-        show_plain_attrs(head, out);
+        }
+        self.levels.push(level);
+        head.plain_attrs().for_each(|attr| out.attr_at(attr.name.span, attr.value));
         Ok(())
     }
 
@@ -199,136 +166,231 @@ impl Names {
     pub(super) fn leave(&mut self) {
         if let Some(level) = self.levels.pop() {
             self.bindings.truncate(level.bindings);
-            self.text.truncate(level.text);
+            self.known.truncate(level.known);
+        }
+        if self.levels.is_empty() {
+            self.shown.clear();
+            self.repeated = 0;
         }
     }
 
-    fn show_in_stream(
-        &self,
-        head: &Head,
-        namespace: (usize, usize),
-        around: (usize, usize),
-        redefined: bool,
-        out: &mut ElementBuilder,
-    ) -> ((usize, usize), bool) {
-        let prefix = head.prefix.as_ref().map_or("", |prefix| prefix.as_str());
-        let uri = self.text(namespace);
-        let shown = if !prefix.is_empty() && !redefined && self.header_binds(prefix, Some(uri)) {
-            Shown::WithPrefix
-        } else if self.text(around) == uri {
-            Shown::WithoutXmlns
-        } else {
-            Shown::WithXmlns
-        };
-        match shown {
-            Shown::WithPrefix => out.start(head.qualified_name().as_bytes()),
-            Shown::WithoutXmlns | Shown::WithXmlns => out.start(head.local.as_bytes()),
+    /// The level of an element within the innermost one, before its declarations.
+    fn child(&self, name: Span) -> Level {
+        let (bindings, known) = (self.bindings.len(), self.known.len());
+        if let Some(parent) = self.levels.last() {
+            return Level { name, bindings, known, ..*parent };
         }
-        let sends_xmlns = head.declarations().any(|(prefix, uri)| prefix.is_empty() && !uri.is_empty());
-        if matches!(shown, Shown::WithXmlns) && !sends_xmlns {
-            out.attr(b"xmlns", uri.as_bytes());
-        }
-        let mut redefines = redefined;
-        for (declared, declared_uri) in head.declarations() {
-            match shown {
-                _ if declared.is_empty() && declared_uri.is_empty() => {}
-                Shown::WithoutXmlns if declared.is_empty() => {}
-                Shown::WithXmlns if declared.is_empty() => out.attr(b"xmlns", uri.as_bytes()),
-                Shown::WithPrefix if declared == prefix => {}
-                _ => {
-                    redefines |= !declared.is_empty() && self.header_binds(declared, None);
-                    show_declaration(declared, declared_uri, out);
-                }
-            }
-        }
-        (if matches!(shown, Shown::WithPrefix) { around } else { namespace }, redefines)
+        let header = self.header.as_deref();
+        let default = header.map_or(Namespace::NONE, Scope::default_namespace);
+        let declared = header.map_or(0, Scope::declarations);
+        Level { name, default, around: default, redefined: false, declared, bytes: 0, bindings, known }
     }
 
-    fn header_binds(&self, prefix: &str, uri: Option<&str>) -> bool {
-        self.bindings[..self.top].iter().any(|binding| {
-            self.text(binding.prefix) == prefix && uri.is_none_or(|uri| self.text(binding.uri) == uri)
-        })
-    }
-
-    /// No two attributes may have the same name, as sent or in their namespaces (XML-NAMES section 6.3).
-    fn check_attributes(&self, head: &Head) -> Result<(), StreamError> {
-        let mut prefixed: Vec<((usize, usize), &NcName)> = Vec::new();
-        for (index, (prefix, local, _)) in head.attrs.iter().enumerate() {
-            let duplicate = head.attrs[..index].iter().any(|(p, l, _)| p == prefix && l == local);
-            if duplicate {
-                return Err(StreamError::not_well_formed("duplicate attribute"));
+    fn declare(&mut self, head: &Head, level: &mut Level, out: &ElementBuilder) -> Result<(), StreamError> {
+        let is_top = self.levels.is_empty() && self.header.is_none();
+        for attr in head.declarations() {
+            let (prefix, name) = (out.slice(attr.declared()), out.slice(attr.value));
+            check_declaration(attr.meaning, prefix, name)?;
+            // At the top `xmlns=''` has nothing to undeclare, and a Scope does not keep it either.
+            if name.is_empty() && is_top {
+                continue;
             }
-            let (Some(prefix), None) = (prefix, declared_prefix(prefix.as_ref(), local)) else { continue };
-            let uri = self.resolve_prefix(prefix)?;
-            if prefixed.iter().any(|(u, l)| self.text(*u) == self.text(uri) && *l == local) {
-                return Err(StreamError::not_well_formed("duplicate attribute"));
+            level.declared += 1;
+            level.bytes += prefix.len() + name.len();
+            let namespace = self.intern(attr.value, out);
+            if attr.meaning == Meaning::Default {
+                level.default = namespace;
+            } else {
+                self.bindings.push(Binding { key: key(prefix), prefix: attr.declared(), namespace });
             }
-            prefixed.push((uri, local));
         }
         Ok(())
     }
 
-    fn resolve_prefix(&self, prefix: &str) -> Result<(usize, usize), StreamError> {
-        self.resolve(prefix).ok_or(StreamError::not_well_formed("unbound prefix"))
-    }
-
-    fn resolve(&self, prefix: &str) -> Option<(usize, usize)> {
-        if prefix == "xml" {
-            return Some(XML_URI);
+    fn intern(&mut self, name: Span, out: &ElementBuilder) -> Namespace {
+        let text = out.slice(name);
+        match text {
+            b"" => return Namespace::NONE,
+            XMLNS_XML => return Namespace::XML,
+            _ => {}
         }
-        self.bindings.iter().rev().find(|binding| self.text(binding.prefix) == prefix).map(|b| b.uri)
+        let key = key(text);
+        if let Some(namespace) = self.header.as_deref().and_then(|header| header.find(key, text)) {
+            return namespace;
+        }
+        let is_it = |known: &Known| known.key == key && out.slice(known.name) == text;
+        let index = self.known.iter().position(is_it).unwrap_or_else(|| {
+            self.known.push(Known { key, name });
+            self.known.len() - 1
+        });
+        Namespace::numbered(self.of_header() + index)
     }
 
-    fn bind(&mut self, prefix: &str, uri: &str) {
-        let binding = Binding { prefix: self.keep(prefix), uri: self.keep(uri) };
-        self.bindings.push(binding);
+    /// How many namespaces the header has.
+    fn of_header(&self) -> usize {
+        self.header.as_deref().map_or(0, Scope::namespaces)
     }
 
-    fn keep(&mut self, text: &str) -> (usize, usize) {
-        let start = self.text.len();
-        self.text.push_str(text);
-        (start, self.text.len())
+    fn resolve(&self, prefix: Span, out: &ElementBuilder) -> Result<Namespace, StreamError> {
+        let prefix = out.slice(prefix);
+        if prefix == b"xml" {
+            return Ok(Namespace::XML);
+        }
+        let key = key(prefix);
+        let is_it = |binding: &&Binding| binding.key == key && out.slice(binding.prefix) == prefix;
+        let own = self.bindings.iter().rev().find(is_it).map(|binding| binding.namespace);
+        own.or_else(|| self.header.as_deref()?.resolve(key, prefix))
+            .ok_or(StreamError::not_well_formed("unbound prefix"))
     }
 
-    fn text(&self, range: (usize, usize)) -> &str {
-        if range == XML_URI { XMLNS_XML } else { self.text.get(range.0..range.1).unwrap_or_default() }
+    fn show_in_stream(
+        &mut self,
+        head: &Head,
+        namespace: Namespace,
+        level: &mut Level,
+        out: &mut ElementBuilder,
+    ) {
+        let keeps_prefix = !level.redefined
+            && head.name.prefix().is_some_and(|prefix| self.of_prefix(prefix, out) == Some(namespace));
+        let shown = if keeps_prefix {
+            Shown::WithPrefix
+        } else if level.around == namespace {
+            Shown::WithoutXmlns
+        } else {
+            Shown::WithXmlns
+        };
+        out.start_at(if keeps_prefix { head.name.span } else { head.name.local() });
+        if shown == Shown::WithXmlns {
+            let sends_xmlns =
+                head.declarations().any(|attr| attr.meaning == Meaning::Default && attr.value.length > 0);
+            if !sends_xmlns {
+                let name = out.append(b"xmlns");
+                self.show_namespace(name, namespace, out);
+            }
+        }
+        for attr in head.declarations() {
+            self.show_declaration(attr, shown, head, namespace, level, out);
+        }
+        if !keeps_prefix {
+            level.around = namespace;
+        }
+    }
+
+    fn show_declaration(
+        &mut self,
+        attr: &Attr,
+        shown: Shown,
+        head: &Head,
+        namespace: Namespace,
+        level: &mut Level,
+        out: &mut ElementBuilder,
+    ) {
+        if attr.meaning == Meaning::Default {
+            match shown {
+                _ if attr.value.length == 0 => {}
+                Shown::WithoutXmlns => {}
+                Shown::WithXmlns => self.show_namespace(attr.name.span, namespace, out),
+                Shown::WithPrefix => out.attr_at(attr.name.span, attr.value),
+            }
+            return;
+        }
+        let is_own = head.name.prefix().is_some_and(|own| out.slice(own) == out.slice(attr.declared()));
+        if shown == Shown::WithPrefix && is_own {
+            return;
+        }
+        level.redefined |= self.of_prefix(attr.declared(), out).is_some();
+        out.attr_at(attr.name.span, attr.value);
+    }
+
+    /// What the stream header binds a prefix to.
+    fn of_prefix(&self, prefix: Span, out: &ElementBuilder) -> Option<Namespace> {
+        let prefix = out.slice(prefix);
+        self.header.as_deref()?.resolve(key(prefix), prefix)
+    }
+
+    fn show_namespace(&mut self, name: Span, namespace: Namespace, out: &mut ElementBuilder) {
+        let value = self.text_of(namespace, out);
+        self.repeated = self.repeated.saturating_add(value.length as usize);
+        out.attr_at(name, value);
+    }
+
+    /// The name of a namespace in the tree's text, where it comes but once.
+    fn text_of(&mut self, namespace: Namespace, out: &mut ElementBuilder) -> Span {
+        let Some(index) = namespace.index() else {
+            return out.append(if namespace == Namespace::XML { XMLNS_XML } else { b"" });
+        };
+        let of_header = self.of_header();
+        if let Some(own) = index.checked_sub(of_header) {
+            return self.known.get(own).map_or(Span::default(), |known| known.name);
+        }
+        self.shown.resize(of_header, None);
+        match (&self.header, self.shown.get_mut(index)) {
+            (Some(header), Some(shown)) => *shown.get_or_insert_with(|| out.append(header.name_of(index))),
+            _ => Span::default(),
+        }
+    }
+
+    /// No two attributes may have the same name, as sent or in their namespaces (XML-NAMES section 6.3).
+    fn check_attributes(&mut self, head: &Head, out: &ElementBuilder) -> Result<(), StreamError> {
+        let attrs = &head.attrs;
+        self.keys.clear();
+        if attrs.len() > 1 {
+            self.keys.extend(attrs.iter().enumerate().map(|(index, attr)| (attr.key, index)));
+        }
+        check_distinct(&mut self.keys, |index| {
+            attrs.get(index).map_or(&[], |attr| out.slice(attr.name.span))
+        })?;
+        self.keys.clear();
+        for (index, attr) in attrs.iter().enumerate().filter(|_| head.prefixed > 0) {
+            if let (Meaning::Prefixed, Some(prefix)) = (attr.meaning, attr.name.prefix()) {
+                let namespace = self.resolve(prefix, out)?;
+                let local = key(out.slice(attr.name.local()));
+                self.keys.push((local.rotate_left(7) ^ u64::from(namespace.0), index));
+            }
+        }
+        // The same number and local name are the same namespace, too.
+        check_distinct(&mut self.keys, |index| {
+            attrs.get(index).map_or(&[], |attr| out.slice(attr.name.local()))
+        })
     }
 }
 
-/// Stands for the namespace of `xml:`, which is bound without a declaration.
-const XML_URI: (usize, usize) = (usize::MAX, usize::MAX);
-
-fn declared_prefix<'a>(prefix: Option<&NcName>, local: &'a NcName) -> Option<&'a str> {
-    match prefix {
-        Some(prefix) => (prefix == "xmlns").then_some(local.as_str()),
-        None => (local == "xmlns").then_some(""),
+/// That no two texts with the same number are the same.
+fn check_distinct<'a>(
+    keys: &mut [(u64, usize)],
+    text: impl Fn(usize) -> &'a [u8],
+) -> Result<(), StreamError> {
+    keys.sort_unstable();
+    for run in keys.chunk_by(|(key, _), (next, _)| key == next) {
+        for (place, (_, index)) in run.iter().enumerate() {
+            if run[..place].iter().any(|(_, before)| text(*before) == text(*index)) {
+                return Err(StreamError::not_well_formed("duplicate attribute"));
+            }
+        }
     }
+    Ok(())
 }
 
-fn qualified<'a>(prefix: Option<&NcName>, local: &'a NcName) -> Cow<'a, str> {
-    match prefix {
-        Some(prefix) => format!("{prefix}:{local}").into(),
-        None => local.as_str().into(),
+fn check_declaration(meaning: Meaning, prefix: &[u8], name: &[u8]) -> Result<(), StreamError> {
+    if prefix == b"xmlns" || (prefix == b"xml") != (name == XMLNS_XML) {
+        return Err(StreamError::not_well_formed("reserved prefix"));
     }
+    if name == XMLNS_XMLNS {
+        return Err(StreamError::not_well_formed("reserved namespace name"));
+    }
+    if name.is_empty() && meaning == Meaning::Declaration {
+        return Err(StreamError::not_well_formed("must not undeclare prefix"));
+    }
+    // rfc3986 has no line feed, and expat in namespace mode lets no separator of its own in.
+    if name.contains(&b'\n') {
+        return Err(StreamError::not_well_formed("invalid namespace name"));
+    }
+    Ok(())
 }
 
 fn show_as_sent(head: &Head, out: &mut ElementBuilder) {
-    out.start(head.qualified_name().as_bytes());
-    for (prefix, uri) in head.declarations().filter(|(_, uri)| !uri.is_empty()) {
-        show_declaration(prefix, uri, out);
-    }
-}
-
-fn show_declaration(prefix: &str, uri: &str, out: &mut ElementBuilder) {
-    if prefix.is_empty() {
-        out.attr(b"xmlns", uri.as_bytes());
-    } else {
-        out.attr(format!("xmlns:{prefix}").as_bytes(), uri.as_bytes());
-    }
-}
-
-fn show_plain_attrs(head: &Head, out: &mut ElementBuilder) {
-    for (prefix, local, value) in head.plain_attrs() {
-        out.attr(qualified(prefix, local).as_bytes(), value.as_bytes());
+    out.start_at(head.name.span);
+    for attr in head.declarations().filter(|attr| attr.value.length > 0) {
+        out.attr_at(attr.name.span, attr.value);
     }
 }

@@ -1,213 +1,159 @@
-//! rxml's events gathered into elements: the part that streams and documents have in common.
+//! Tags and text gathered into elements: the part that streams and documents have in common.
 
-use rxml::error::EndOrError;
-use rxml::{Options, Parse, RawEvent, RawParser, WithOptions};
+use std::sync::Arc;
 
-use super::declaration::{Declaration, ENCODING};
-use super::element::{Element, ElementBuilder};
+use super::builder::ElementBuilder;
+use super::declaration;
+use super::element::Element;
 use super::error::{Limits, StreamError};
-use super::names::{Head, Names, Naming, Scope};
+use super::head::Name;
+use super::lexer::{Lexer, Token};
+use super::names::{Names, Naming};
+use super::scope::Scope;
 
 /// What became of the bytes given to a [`Reader`].
 pub(super) enum Step {
     /// The XML declaration is there.
     Declared,
-    /// The start tag of an element is complete.
-    Entered,
-    /// An element is complete.
-    Left,
-    /// Character data was added.
-    Texted,
+    /// The header of a stream, an element without content.
+    Header(Element),
+    /// A first-level element of a stream, or the document's.
+    Element(Element),
+    /// The stream's end tag.
+    End,
     /// All bytes are used up.
     NeedMore,
-    /// The document is complete.
-    Done,
 }
 
-/// A parser with the tree it is building. While it waits for the rest of a stanza it holds about 1.4 KB.
+/// A parser with the tree it is building. While it waits for the rest of a stanza it holds that tree and some 600
+/// bytes.
 pub(super) struct Reader {
-    raw: RawParser,
-    declaration: Declaration,
+    lexer: Lexer,
     names: Names,
-    head: Option<Head>,
     builder: ElementBuilder,
-    /// How many of the stream's next bytes are known to be no carriage returns.
-    clear: usize,
-    /// Whether the last byte was a carriage return, which a line feed would belong to.
-    after_return: bool,
 }
 
-/// How many times larger than the largest stanza a tree may be. Elements without their prefix show their namespace, so
-/// that a long one would be repeated as often as a short prefix fits into a stanza.
-const EXPANSION: usize = 4;
-
-/// How far ahead to look for a carriage return.
-const CLEAR_WINDOW: usize = 4096;
+/// Bytes of text for which there is room from the start, and nodes: most stanzas need no more.
+const USUAL: (usize, usize) = (512, 32);
 
 impl Reader {
-    pub(super) fn new(naming: Naming, limits: &Limits) -> Self {
-        Self::with_names(Names::of_document(naming), Declaration::Start, limits)
+    /// For a document of its own or a stream's header.
+    pub(super) fn new(naming: Naming) -> Self {
+        Self { lexer: Lexer::new(), names: Names::of_document(naming), builder: ElementBuilder::default() }
     }
 
     /// A reader that stands right behind the header of a stream.
-    pub(super) fn inside(scope: &Scope, limits: &Limits) -> Result<Self, StreamError> {
-        let mut reader = Self::with_names(Names::of_stanzas(scope), Declaration::Passed, limits);
-        // rxml checks end tags against start tags, the stream's own included, so it has to see that one.
-        let header = format!("<{}>", scope.name);
-        let mut unread = header.as_bytes();
-        while !matches!(reader.raw_step(&mut unread, false)?, None | Some(RawEvent::ElementHeadClose(_))) {}
-        Ok(reader)
+    pub(super) fn inside(scope: Arc<Scope>) -> Self {
+        Self { lexer: Lexer::inside(), names: Names::of_stanzas(scope), builder: ElementBuilder::default() }
     }
 
-    fn with_names(names: Names, declaration: Declaration, limits: &Limits) -> Self {
-        let options = Options { max_token_length: limits.token_bytes, ..Options::default() };
-        Self {
-            raw: RawParser::with_options(options),
-            declaration,
-            names,
-            head: None,
-            builder: ElementBuilder::default(),
-            clear: 0,
-            after_return: false,
-        }
-    }
-
-    /// Open elements, the stream's included.
-    pub(super) fn depth(&self) -> usize {
-        self.names.depth()
-    }
-
-    /// Takes white space off the front of `input` that has no meaning to anyone.
-    pub(super) fn skip_space(&mut self, input: &mut &[u8]) {
-        let rest = super::trim_space_start(input);
-        self.clear = self.clear.saturating_sub(input.len() - rest.len());
-        *input = rest;
+    /// What the header left for the stanzas.
+    pub(super) fn scope(&self) -> Option<&Arc<Scope>> {
+        self.names.header()
     }
 
     /// Takes bytes off the front of `input` up to the next event.
-    pub(super) fn step(
-        &mut self,
-        input: &mut &[u8],
-        at_end: bool,
-        limits: &Limits,
-    ) -> Result<Step, StreamError> {
+    pub(super) fn step(&mut self, input: &mut &[u8], limits: &Limits) -> Result<Step, StreamError> {
+        let (bytes, nodes) = USUAL;
+        self.builder.prepare(nodes.min(input.len() / 8), bytes.min(input.len()));
         loop {
-            let Some(event) = self.raw_step(input, at_end)? else {
-                return Ok(if at_end { Step::Done } else { Step::NeedMore });
-            };
-            match event {
-                RawEvent::XmlDeclaration(..) => return Ok(Step::Declared),
-                RawEvent::ElementHeadOpen(_, (prefix, local)) => {
-                    if self.depth() > limits.depth {
-                        return Err(StreamError::policy("elements nested too deep"));
+            match self.lexer.next(input, limits, &mut self.builder)? {
+                Token::Declaration(position) => return self.declared(position),
+                Token::Start => {
+                    if let Some(header) = self.enter(limits)? {
+                        return Ok(header);
                     }
-                    self.head = Some(Head { prefix, local, attrs: Vec::new() });
                 }
-                RawEvent::Attribute(_, (prefix, local), value) => {
-                    let Some(head) = &mut self.head else { continue };
-                    if head.attrs.len() >= limits.attributes {
-                        return Err(StreamError::policy("too many attributes"));
+                Token::End(name) => {
+                    self.check_end(name)?;
+                    if let Some(step) = self.leave(limits)? {
+                        return Ok(step);
                     }
-                    head.attrs.push((prefix, local, value));
                 }
-                RawEvent::ElementHeadClose(_) => {
-                    if let Some(head) = &self.head {
-                        self.names.enter(head, limits, &mut self.builder)?;
+                Token::EmptyEnd => {
+                    if let Some(step) = self.leave(limits)? {
+                        return Ok(step);
                     }
-                    if self.builder.byte_len() > limits.stanza_bytes.saturating_mul(EXPANSION) {
-                        return Err(StreamError::policy("namespaces repeated too often"));
-                    }
-                    return Ok(Step::Entered);
                 }
-                RawEvent::Text(_, text) => {
-                    self.builder.text(text.as_bytes());
-                    return Ok(Step::Texted);
-                }
-                RawEvent::ElementFoot(_) => {
-                    self.builder.end();
-                    self.names.leave();
-                    return Ok(Step::Left);
-                }
+                Token::NeedMore => return Ok(Step::NeedMore),
             }
         }
     }
 
-    /// What the header entered last leaves for the stanzas.
-    pub(super) fn scope(&self) -> Option<Scope> {
-        self.head.as_ref().map(Scope::of_header)
+    fn declared(&mut self, position: usize) -> Result<Step, StreamError> {
+        let span = self.builder.span_from(position);
+        declaration::check(self.builder.slice(span), self.names.naming() == Naming::Document)?;
+        self.builder.truncate(position);
+        Ok(Step::Declared)
     }
 
-    /// Takes what was built out, closed where it is still open, and starts anew.
-    pub(super) fn take_element(&mut self) -> Result<Element, StreamError> {
-        std::mem::take(&mut self.builder).finish().map_err(|_| StreamError::TOO_BIG)
-    }
-
-    /// Closes a header, which has no end of its own yet, and takes it.
-    pub(super) fn take_header(&mut self) -> Result<Element, StreamError> {
+    /// Enters an element; a stream's header is complete with that.
+    fn enter(&mut self, limits: &Limits) -> Result<Option<Step>, StreamError> {
+        let is_stream = self.names.naming() == Naming::Stream;
+        let is_header = is_stream && self.names.header().is_none();
+        let around = self.names.depth() + usize::from(is_stream && !is_header);
+        if around > limits.depth {
+            return Err(StreamError::policy("elements nested too deep"));
+        }
+        self.names.enter(&self.lexer.head, limits, &mut self.builder)?;
+        self.check_nodes(limits)?;
+        if !is_header {
+            return Ok(None);
+        }
+        let scope = Scope::of_header(&self.lexer.head, &self.builder);
+        let usual = Scope::usual();
+        let scope = if scope == **usual { usual.clone() } else { Arc::new(scope) };
+        self.names = Names::of_stanzas(scope);
         self.builder.end();
-        self.take_element()
+        self.take().map(|header| Some(Step::Header(header)))
     }
 
-    /// Forgets character data that belongs to no element.
-    pub(super) fn drop_text(&mut self) {
-        self.builder = ElementBuilder::default();
+    /// The name of an end tag has to be its start's.
+    fn check_end(&mut self, name: Name) -> Result<(), StreamError> {
+        let sent = self.builder.slice(name.span);
+        let is_right = match (self.names.innermost(), self.names.header()) {
+            (Some(start), _) => self.builder.slice(start) == sent,
+            (None, Some(header)) => header.name.as_bytes() == sent,
+            (None, None) => false,
+        };
+        self.builder.truncate(name.span.start as usize);
+        if is_right { Ok(()) } else { Err(StreamError::not_well_formed("mismatched tag")) }
     }
 
-    /// Gives back memory that the next token will need, while the peer lets the reader wait.
-    pub(super) fn release_temporaries(&mut self) {
-        self.raw.release_temporaries();
-    }
-
-    /// The next event of rxml, with line ends normalised on the way in (XML section 2.11): rxml 0.14 does that itself
-    /// in text, but refuses or drops a carriage return that stands alone in an attribute value.
-    fn raw_step(&mut self, input: &mut &[u8], at_end: bool) -> Result<Option<RawEvent>, StreamError> {
-        loop {
-            if !input.is_empty() && std::mem::take(&mut self.after_return) {
-                *input = input.strip_prefix(b"\n").unwrap_or(input);
-            }
-            if self.clear == 0 {
-                let window = &input[..input.len().min(CLEAR_WINDOW)];
-                self.clear = memchr::memchr(b'\r', window).unwrap_or(window.len());
-            }
-            let at_return = self.clear == 0 && !input.is_empty();
-            let room = self.pass_declaration(input)?;
-            let mut fed = if at_return { b"\n" } else { &input[..self.clear.min(room)] };
-            let before = fed.len();
-            let fed_is_last = !at_return && before == input.len();
-            let result = self.raw.parse(&mut fed, at_end && fed_is_last);
-            let taken = before - fed.len();
-            *input = &input[taken..];
-            if at_return {
-                self.after_return = taken > 0;
-            } else {
-                self.clear -= taken;
-            }
-            match result {
-                Ok(event) => return Ok(event),
-                // Behind a carriage return the end itself is still to be told.
-                Err(EndOrError::NeedMoreData)
-                    if taken > 0 && (!input.is_empty() || (at_return && at_end)) => {}
-                Err(EndOrError::NeedMoreData) => return Ok(None),
-                Err(EndOrError::Error(error)) => return Err(error.into()),
-            }
+    fn leave(&mut self, limits: &Limits) -> Result<Option<Step>, StreamError> {
+        if self.names.depth() == 0 {
+            return Ok(Some(Step::End));
         }
+        self.builder.end();
+        self.check_nodes(limits)?;
+        self.names.leave();
+        if self.names.depth() > 0 {
+            return Ok(None);
+        }
+        if self.names.naming() == Naming::Document {
+            self.lexer.end_document();
+        }
+        self.take().map(|element| Some(Step::Element(element)))
     }
 
-    /// How many of the next bytes may be fed at once: one by one up to where an XML declaration may lack its encoding,
-    /// which is then fed here.
-    fn pass_declaration(&mut self, input: &[u8]) -> Result<usize, StreamError> {
-        match input.first() {
-            Some(byte) if self.declaration != Declaration::Passed => {
-                if self.declaration.pass(*byte) {
-                    match self.raw.parse(&mut { ENCODING }, false) {
-                        // There are no events within a declaration.
-                        Ok(_) | Err(EndOrError::NeedMoreData) => {}
-                        Err(EndOrError::Error(error)) => return Err(error.into()),
-                    }
-                }
-                Ok(1)
-            }
-            _ => Ok(input.len()),
+    fn check_nodes(&self, limits: &Limits) -> Result<(), StreamError> {
+        if self.builder.node_count() > limits.nodes {
+            return Err(StreamError::policy("too many elements and attributes"));
         }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<Element, StreamError> {
+        self.builder.take().map_err(|_| StreamError::TOO_BIG)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_is_small() {
+        assert!(size_of::<Reader>() <= 400, "{}", size_of::<Reader>());
     }
 }

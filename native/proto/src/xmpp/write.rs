@@ -1,29 +1,25 @@
-//! Elements as bytes, equal to what `fxml:element_to_binary/1` and `fxml:element_to_header/1` give.
+//! Elements as bytes, equal to what `fxml:element_to_binary/1` and `fxml:element_to_header/1` give but for carriage
+//! returns in text.
 
 use super::element::{Element, Item};
 
 /// Appends an element, as `fxml:element_to_binary/1` gives it.
 pub fn write_element(element: &Element, out: &mut Vec<u8>) {
     let mut open: Vec<&[u8]> = Vec::new();
-    let mut items = element.items().enumerate().peekable();
-    while let Some((index, item)) = items.next() {
+    let mut items = element.items().peekable();
+    while let Some(item) = items.next() {
         match item {
             Item::Start(name) => {
-                open.push(name);
                 out.push(b'<');
                 out.extend_from_slice(name);
-                let mut next = index + 1;
-                while let Some((_, Item::Attr(name, value))) =
-                    items.next_if(|(_, item)| matches!(item, Item::Attr(..)))
+                while let Some(Item::Attr(name, value)) = items.next_if(|item| matches!(item, Item::Attr(..)))
                 {
                     write_attr(name, value, out);
-                    next += 1;
                 }
-                if element.is_end(next) {
+                if items.next_if_eq(&Item::End).is_some() {
                     out.extend_from_slice(b"/>");
-                    open.pop();
-                    items.next();
                 } else {
+                    open.push(name);
                     out.push(b'>');
                 }
             }
@@ -81,7 +77,8 @@ fn write_attr(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.push(b'\'');
 }
 
-/// Appends character data with the five predefined entities (also what `fxml:crypt/1` does).
+/// Appends character data with the five predefined entities, as `fxml:crypt/1` gives it; but a carriage return goes as
+/// a reference, since whoever reads it would take it for a line feed (XML section 2.11).
 pub fn escape_text(text: &[u8], out: &mut Vec<u8>) {
     escape(text, out, |byte| match byte {
         b'&' => Some(b"&amp;"),
@@ -89,6 +86,7 @@ pub fn escape_text(text: &[u8], out: &mut Vec<u8>) {
         b'>' => Some(b"&gt;"),
         b'"' => Some(b"&quot;"),
         b'\'' => Some(b"&apos;"),
+        b'\r' => Some(b"&#xD;"),
         _ => None,
     });
 }

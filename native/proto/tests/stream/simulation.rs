@@ -67,7 +67,7 @@ struct Client {
     cuts: usize,
     /// How many bytes had arrived at which tick.
     arrived: Vec<(u32, usize)>,
-    parser: xmpp::Stream,
+    parser: xmpp::Parser,
     heard: Vec<u32>,
     pings: u32,
     pongs: Vec<Vec<u8>>,
@@ -103,7 +103,7 @@ impl Client {
             cut: 0,
             cuts: 0,
             arrived: vec![(0, 0)],
-            parser: xmpp::Stream::new(),
+            parser: xmpp::Parser::new(),
             heard: Vec::new(),
             pings: 0,
             pongs: Vec::new(),
@@ -226,7 +226,7 @@ impl Client {
             (xmpp::Event::StreamStart(_), Wait::SecondHeader) => self.waits_for = Wait::Nothing,
             (xmpp::Event::Element(element), Wait::LoggedIn) if element.name() == b"success" => {
                 self.waits_for = Wait::SecondHeader;
-                self.parser = xmpp::Stream::new();
+                self.parser = xmpp::Parser::new();
                 self.say_header();
             }
             (xmpp::Event::Element(element), _) if element.name() == b"iq" => {

@@ -5,4 +5,4 @@ mod corpus;
 mod differential;
 mod erlang;
 mod oracle;
-mod stream;
+mod parser;

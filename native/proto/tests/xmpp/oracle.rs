@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use megaphone_proto::xmpp::{Event, Limits, Stream, StreamError};
+use megaphone_proto::xmpp::{Event, Limits, Parser, StreamError};
 
 use crate::erlang::{Oracle, binary, xmlel, xmlstreamstart};
 
@@ -18,7 +18,7 @@ pub(crate) fn fxml_stream(oracle: &mut Oracle, max_size: usize, chunks: &[&[u8]]
 
 /// Everything a stream says about the bytes, however they are split.
 pub(crate) fn run(chunks: &[&[u8]], limits: &Limits) -> (Vec<Event>, Option<StreamError>) {
-    let mut stream = Stream::new();
+    let mut stream = Parser::new();
     let mut events = Vec::new();
     for chunk in chunks {
         let mut input = *chunk;

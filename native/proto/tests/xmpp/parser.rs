@@ -1,6 +1,6 @@
 //! Behaviour of a stream that needs no comparison: splits, bounds, conditions, memory.
 
-use megaphone_proto::xmpp::{Condition, Event, Limits, Stream, StreamError};
+use megaphone_proto::xmpp::{Condition, Event, Limits, Parser, StreamError, parse_element};
 use proptest::prelude::*;
 
 use crate::corpus::{HEADERS, STANZAS, WHOLE};
@@ -77,7 +77,14 @@ fn conditions_are_those_of_rfc_6120() {
 
 #[test]
 fn bounds_hold_and_one_less_is_allowed() {
-    let limits = Limits { stanza_bytes: 10_000, depth: 5, attributes: 6, namespaces: 7, token_bytes: 100 };
+    let limits = Limits {
+        stanza_bytes: 10_000,
+        depth: 5,
+        attributes: 6,
+        namespaces: 7,
+        token_bytes: 100,
+        ..Limits::default()
+    };
     let nested = |depth: usize| format!("<s>{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
     let attrs = |count: usize| {
         let attrs: String = (0..count).map(|index| format!(" a{index}=''")).collect();
@@ -131,10 +138,108 @@ fn namespaces_do_not_make_a_large_tree_of_a_small_stanza() {
 }
 
 #[test]
+fn a_header_leaves_no_more_than_its_bound_behind() {
+    let limits = Limits::default();
+    let header = |count: usize, bytes: usize| {
+        let declare = |index: usize| format!(" xmlns:p{index}='{}{index}'", "u".repeat(bytes));
+        format!("<s xmlns='jabber:client'{}>", (0..count).map(declare).collect::<String>())
+    };
+    for (refused, header) in [
+        (false, header(60, 50)),
+        (false, header(1, 4000)),
+        (true, header(1, 4100)),
+        (true, header(60, 4000)),
+        (true, header(60, 70)),
+        (true, format!("<{}>", "s".repeat(4097))),
+        (false, format!("<{}>", "s".repeat(4096))),
+    ] {
+        let mut parser = Parser::new();
+        let result = parser.handle_bytes(&mut header.as_bytes(), &limits);
+        assert_eq!(result.err().map(|error| error.condition), refused.then_some(Condition::PolicyViolation));
+        assert_eq!(parser.handle_bytes(&mut &b""[..], &limits), Ok(None));
+        assert!(parser.idle_heap_bytes() <= 4096 + 64 * 40 + 200, "{}", parser.idle_heap_bytes());
+    }
+}
+
+#[test]
+fn namespaces_in_scope_of_a_stanza_have_a_bound_in_bytes() {
+    let limits = Limits::default();
+    let stanza = |outer: usize, inner: usize| {
+        let (outer, inner) = ("u".repeat(outer), "v".repeat(inner));
+        format!("{HEADER}<a xmlns:p='{outer}'><p:b xmlns:p='{inner}'/></a><a/><a xmlns='{outer}'/>")
+    };
+    assert_eq!(condition_of(&stanza(2000, 2094), &limits), None);
+    assert_eq!(condition_of(&stanza(2000, 2095), &limits), Some(Condition::PolicyViolation));
+    assert_eq!(condition_of(&stanza(65_000, 1), &limits), Some(Condition::PolicyViolation));
+    // Beside each other they are not in scope at once.
+    let beside = format!("{HEADER}<a>{}</a>", format!("<b xmlns='{}'/>", "u".repeat(4000)).repeat(50));
+    assert_eq!(condition_of(&beside, &limits), None);
+}
+
+#[test]
+fn nodes_of_a_stanza_or_document_have_a_bound() {
+    let limits = Limits { nodes: 100, ..Limits::default() };
+    let inner = |count: usize| format!("<a>{}</a>", "<b/>".repeat(count));
+    let attrs = |count: usize| format!("<a>{}</a>", "<b c='' d=''/>".repeat(count));
+    for (most, stanza) in [(49, &inner as &dyn Fn(usize) -> String), (16, &attrs)] {
+        let in_stream = |count: usize| format!("{HEADER}{}<a/>{}", stanza(count), stanza(count));
+        assert_eq!(condition_of(&in_stream(most), &limits), None);
+        assert_eq!(condition_of(&in_stream(most + 1), &limits), Some(Condition::PolicyViolation));
+        assert!(parse_element(stanza(most).as_bytes(), &limits).is_ok());
+        let refused = parse_element(stanza(most + 1).as_bytes(), &limits).unwrap_err();
+        assert_eq!(refused.condition, Condition::PolicyViolation);
+    }
+    let tiny = inner(65_000);
+    assert!(parse_element(tiny.as_bytes(), &Limits::default()).is_err());
+}
+
+#[test]
+fn a_tree_takes_few_times_the_bytes_that_it_was_sent_in() {
+    let long = format!("<a xmlns:p='{}'>{}</a>", "u".repeat(4000), "<p:b/>".repeat(250));
+    let in_turn = format!("<a xmlns='{}'>{}</a>", "u".repeat(50), "<b xmlns='v'/>".repeat(1000));
+    for stanza in [
+        format!("<a>{}</a>", "<b/>".repeat(16_000)),
+        format!("<a>{}</a>", "<b c=''/>".repeat(8000)),
+        format!("<a>{}</a>", "x<b/>".repeat(10_000)),
+        long,
+        in_turn,
+    ] {
+        let stream = format!("{HEADER}{stanza}");
+        let (events, error) = run(&[stream.as_bytes()], &Limits::default());
+        assert_eq!(error, None);
+        let Some(Event::Element(element)) = events.last() else { panic!("{events:?}") };
+        assert!(element.heap_bytes() <= stanza.len() * 6, "{} of {}", element.heap_bytes(), stanza.len());
+    }
+}
+
+#[test]
+fn bounds_before_login_are_small_and_enough_to_log_in_and_register() {
+    let limits = Limits::before_login(262_144);
+    assert_eq!((limits.stanza_bytes, Limits::before_login(1000).stanza_bytes), (65_536, 1000));
+    let default = Limits::default();
+    assert!(limits.nodes < default.nodes && limits.depth < default.depth);
+    assert!(limits.namespace_bytes < default.namespace_bytes && limits.namespaces < default.namespaces);
+    let fields = "<field var='name' type='text-single' label='A name'><required/><value>x</value></field>";
+    for stanza in [
+        format!(
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{}</auth>",
+            "A".repeat(4000)
+        ),
+        format!(
+            "<iq type='set' id='1'><query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'>{}\
+             </x></query></iq>",
+            fields.repeat(60)
+        ),
+    ] {
+        assert_eq!(condition_of(&format!("{HEADER}{stanza}"), &limits), None);
+    }
+}
+
+#[test]
 fn an_endless_stanza_header_or_text_is_cut_off_at_the_limit() {
     let limits = Limits { stanza_bytes: 1000, ..Limits::default() };
     for start in ["", "<s ", "<s>", "<s><a>", "<s><a b='", "<s>text"] {
-        let mut stream = Stream::new();
+        let mut stream = Parser::new();
         let mut error = None;
         let mut input = start.as_bytes();
         while let Ok(Some(_)) = stream.handle_bytes(&mut input, &limits) {}
@@ -157,7 +262,7 @@ fn an_endless_stanza_header_or_text_is_cut_off_at_the_limit() {
 #[test]
 fn white_space_between_stanzas_is_free_and_leaves_the_stream_idle() {
     let limits = Limits { stanza_bytes: 100, ..Limits::default() };
-    let mut stream = Stream::new();
+    let mut stream = Parser::new();
     let mut input = HEADER.as_bytes();
     assert!(matches!(stream.handle_bytes(&mut input, &limits), Ok(Some(Event::StreamStart(_)))));
     for _ in 0..1000 {
@@ -173,9 +278,9 @@ fn white_space_between_stanzas_is_free_and_leaves_the_stream_idle() {
 
 #[test]
 fn an_idle_stream_holds_a_few_dozen_bytes() {
-    assert_eq!(size_of::<Stream>(), 24);
+    assert_eq!(size_of::<Parser>(), 24);
     for (header, heap) in [(HEADER, 0), ("<s:s xmlns:s='urn:something' xmlns='jabber:client'>", 200)] {
-        let mut stream = Stream::new();
+        let mut stream = Parser::new();
         let bytes = format!("{header}<message><body>x</body></message>");
         let mut input = bytes.as_bytes();
         while let Some(event) = stream.handle_bytes(&mut input, &Limits::default()).unwrap() {
@@ -189,12 +294,12 @@ fn an_idle_stream_holds_a_few_dozen_bytes() {
 #[test]
 fn nothing_follows_the_end_of_a_stream_or_an_error() {
     let limits = Limits::default();
-    let mut stream = Stream::new();
+    let mut stream = Parser::new();
     let mut input = &b"<s></s><s><a/>"[..];
     assert!(matches!(stream.handle_bytes(&mut input, &limits), Ok(Some(Event::StreamStart(_)))));
     assert_eq!(stream.handle_bytes(&mut input, &limits), Ok(Some(Event::StreamEnd("s".into()))));
     assert_eq!(stream.handle_bytes(&mut input, &limits), Ok(None));
-    let mut failed = Stream::new();
+    let mut failed = Parser::new();
     let mut input = &b"<s></t><s>"[..];
     assert!(failed.handle_bytes(&mut input, &limits).is_ok());
     assert!(failed.handle_bytes(&mut input, &limits).is_err());

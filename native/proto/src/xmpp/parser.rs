@@ -1,9 +1,12 @@
 //! The receiving side of an XML stream (RFC 6120 section 4).
 
+use std::sync::Arc;
+
 use super::element::Element;
 use super::error::{Condition, Limits, StreamError};
-use super::names::{Naming, Scope};
+use super::names::Naming;
 use super::reader::{Reader, Step};
+use super::scope::Scope;
 
 /// What a stream's peer did, in the order and shape in which `fxml_stream` tells `xmpp_stream_in`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +38,7 @@ enum Phase {
 /// Calling protocol: pass what was received to [`handle_bytes`](Self::handle_bytes), again and again with what it
 /// left of the input, until it returns `Ok(None)`; it has then used everything up. How the peer's bytes are split
 /// makes no difference. An error is final, as is [`Event::StreamEnd`]: later bytes are ignored. A restart of the
-/// stream (RFC 6120 section 4.3.3) is a new `Stream` on the same connection, put in place before the bytes
+/// stream (RFC 6120 section 4.3.3) is a new `Parser` on the same connection, put in place before the bytes
 /// that follow are handled.
 ///
 /// Between stanzas it holds 24 bytes, and the header's namespaces when they are not the usual ones of a client; in
@@ -45,10 +48,10 @@ enum Phase {
 ///
 /// Where RFC 6120 section 11.1 is stricter than `fxml_stream`, so is this: comments, processing instructions and
 /// an XML declaration that asks for another encoding are errors.
-pub struct Stream {
+pub struct Parser {
     phase: Phase,
-    /// The header's leavings; `None` for [`usual_scope`].
-    scope: Option<Box<Scope>>,
+    /// What the header declared; `None` for [`Scope::usual`].
+    scope: Option<Arc<Scope>>,
     partial: Option<Box<Partial>>,
 }
 
@@ -58,19 +61,19 @@ struct Partial {
     taken: usize,
 }
 
-impl Default for Stream {
+impl Default for Parser {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl std::fmt::Debug for Stream {
+impl std::fmt::Debug for Parser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").field("phase", &self.phase).field("idle", &self.is_idle()).finish()
+        f.debug_struct("Parser").field("phase", &self.phase).field("idle", &self.is_idle()).finish()
     }
 }
 
-impl Stream {
+impl Parser {
     /// A stream of which nothing was received.
     pub const fn new() -> Self {
         Self { phase: Phase::Start(0), scope: None, partial: None }
@@ -93,7 +96,7 @@ impl Stream {
 
     /// Bytes of heap memory held while idle.
     pub fn idle_heap_bytes(&self) -> usize {
-        self.scope.as_ref().map_or(0, |scope| size_of::<Scope>() + scope.heap_bytes())
+        self.scope.as_ref().map_or(0, |scope| scope.heap_bytes())
     }
 
     /// Takes bytes off the front of `input` up to the next event; `None` when all are used up without one.
@@ -117,7 +120,7 @@ impl Stream {
         }
         let mut partial = match self.partial.take() {
             Some(partial) => partial,
-            None => Box::new(Partial { reader: self.new_reader(limits)?, taken: 0 }),
+            None => Box::new(Partial { reader: self.new_reader(), taken: 0 }),
         };
         let event = self.advance(&mut partial, input, limits)?;
         if event.is_some() {
@@ -126,7 +129,6 @@ impl Stream {
             let is_done = input.is_empty() && matches!(event, Some(Event::Element(_)));
             self.partial = (!is_done).then_some(partial);
         } else if partial.taken > 0 {
-            partial.reader.release_temporaries();
             self.partial = Some(partial);
         }
         // Else the parser has seen nothing since the last event, and is not worth its memory.
@@ -143,39 +145,41 @@ impl Stream {
             let room = limits.stanza_bytes.saturating_sub(1).saturating_sub(partial.taken);
             let mut allowed = &input[..room.min(input.len())];
             let before = allowed.len();
-            let step = partial.reader.step(&mut allowed, false, limits)?;
+            let step = partial.reader.step(&mut allowed, limits)?;
             let taken = before - allowed.len();
             partial.taken += taken;
             *input = &input[taken..];
-            match (step, partial.reader.depth()) {
-                (Step::Declared, _) if self.phase == Phase::Spaced => {
+            match step {
+                Step::Declared if self.phase == Phase::Spaced => {
                     return Err(StreamError::not_well_formed("XML declaration not at start"));
                 }
-                (Step::Entered, 1) => return self.opened(&mut partial.reader).map(Some),
-                (Step::Left, 1) => return partial.reader.take_element().map(|el| Some(Event::Element(el))),
-                (Step::Left | Step::Done, 0) => return Ok(Some(Event::StreamEnd(self.name()))),
-                (Step::Texted, 1) => partial.reader.drop_text(),
-                (Step::NeedMore, _) if !input.is_empty() => return Err(StreamError::TOO_BIG),
-                (Step::NeedMore, _) => return Ok(None),
-                _ => {}
+                Step::Declared => {}
+                Step::Header(header) => {
+                    self.phase = Phase::Open;
+                    let is_own = |scope: &&Arc<Scope>| !Arc::ptr_eq(scope, Scope::usual());
+                    self.scope = partial.reader.scope().filter(is_own).cloned();
+                    return Ok(Some(Event::StreamStart(header)));
+                }
+                Step::Element(element) => return Ok(Some(Event::Element(element))),
+                Step::End => return Ok(Some(Event::StreamEnd(self.scope().name.clone()))),
+                Step::NeedMore if !input.is_empty() => return Err(StreamError::TOO_BIG),
+                Step::NeedMore => return Ok(None),
             }
         }
     }
 
-    fn opened(&mut self, reader: &mut Reader) -> Result<Event, StreamError> {
-        self.phase = Phase::Open;
-        self.scope = reader.scope().filter(|scope| *scope != *usual_scope()).map(Box::new);
-        reader.take_header().map(Event::StreamStart)
-    }
-
-    fn new_reader(&mut self, limits: &Limits) -> Result<Reader, StreamError> {
+    fn new_reader(&mut self) -> Reader {
         if self.phase == Phase::Open {
-            return Reader::inside(self.scope.as_deref().unwrap_or(usual_scope()), limits);
+            return Reader::inside(self.scope().clone());
         }
         if self.phase != Phase::Spaced {
             self.phase = Phase::Header;
         }
-        Ok(Reader::new(Naming::Stream, limits))
+        Reader::new(Naming::Stream)
+    }
+
+    fn scope(&self) -> &Arc<Scope> {
+        self.scope.as_ref().unwrap_or(Scope::usual())
     }
 
     /// Skips what may stand between first-level elements or before the header.
@@ -184,10 +188,9 @@ impl Stream {
             self.skip_byte_order_mark(seen, input)?;
         }
         let before = input.len();
-        match &mut self.partial {
+        match &self.partial {
             Some(partial) if partial.taken > 0 => return Ok(()),
-            Some(partial) => partial.reader.skip_space(input),
-            None => *input = super::trim_space_start(input),
+            _ => *input = super::trim_space_start(input),
         }
         if input.len() < before && self.phase != Phase::Open {
             self.phase = Phase::Spaced;
@@ -217,16 +220,4 @@ impl Stream {
         self.phase = Phase::Start(seen);
         Ok(())
     }
-
-    fn name(&self) -> Box<str> {
-        self.scope.as_deref().unwrap_or(usual_scope()).name.clone()
-    }
-}
-
-/// The header of nearly every client, shared by their streams.
-fn usual_scope() -> &'static Scope {
-    static USUAL: std::sync::LazyLock<Scope> = std::sync::LazyLock::new(|| {
-        Scope::new("stream:stream", &[("", "jabber:client"), ("stream", "http://etherx.jabber.org/streams")])
-    });
-    &USUAL
 }
