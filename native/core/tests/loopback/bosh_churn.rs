@@ -111,7 +111,7 @@ impl<'a> Worker<'a> {
         let outgoing = element(xml);
         let outgoing = Outgoing::Element(&outgoing);
         let _ = self.node.system.xmpp_send(id, owner.pid, outgoing, sink, || waiter);
-        let _ = self.node.system.xmpp_flush(id, owner.pid, 1, sink);
+        let _ = self.node.system.xmpp_flush(id, owner.pid, sink);
     }
 
     fn abort_any(&mut self) {

@@ -314,7 +314,7 @@ fn what_is_delivered_is_what_was_sent() {
     for seed in 0..60 {
         println!("seed {seed}");
         let mut random = Random(seed);
-        let node = Node::with(megaphone_core::Config { reactors: 1, max_connections: 10 });
+        let node = Node::with(config(1, 10));
         let limits = Limits { max_buffered_body: random.below(5000), ..Limits::default() };
         let mut config = ListenerConfig { limits, ..http() };
         config.options.recv_high_watermark = 1 + random.below(5000);

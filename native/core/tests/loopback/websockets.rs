@@ -2,7 +2,10 @@
 
 use crate::common::*;
 use crate::xmpp_client::*;
-use megaphone_core::{ListenerConfig, Mode, Outgoing, RequestFacts, Route, Service, XmppConfig, XmppId};
+use megaphone_core::stream;
+use megaphone_core::{
+    ListenerConfig, Mode, Outgoing, Path, RequestFacts, Route, Service, XmppConfig, XmppId,
+};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -10,7 +13,7 @@ use std::time::Duration;
 const OPEN: &str = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='localhost' version='1.0'/>";
 
 fn http() -> ListenerConfig {
-    let routes = vec![Route { path: (*b"/ws").into(), service: Service::WebSocket }];
+    let routes = vec![Route { path: Path::parse(b"/ws"), service: Service::WebSocket }];
     ListenerConfig { mode: Mode::Http, zero_ends_request: true, routes, ..ListenerConfig::default() }
 }
 
@@ -55,7 +58,7 @@ fn session(node: &Node) -> (XmppId, Process, TcpStream) {
     let owner = node.spawn();
     node.own(id, &owner);
     assert_eq!(owner.event(), "start stream:stream");
-    node.xmpp_flush(id, &owner, 1);
+    node.xmpp_flush(id, &owner);
     (id, owner, client)
 }
 
@@ -104,7 +107,7 @@ fn the_first_message_may_come_with_the_upgrade() {
     let id = starter.started_xmpp();
     assert!(matches!(id, XmppId::WebSocket(_)));
     let facts = node.system.xmpp_facts(id).unwrap();
-    let forwarded_for = (*b"192.0.2.1, 198.51.100.7").into();
+    let forwarded_for = (*b"198.51.100.7").into();
     let expected = RequestFacts { host: (*b"chat.example").into(), path: (*b"/ws").into(), forwarded_for };
     assert_eq!(facts.request, Some(expected));
     assert_eq!(facts.peer, megaphone_core::Address::Ip(client.local_addr().unwrap()));
@@ -180,7 +183,7 @@ fn what_is_no_stream_is_refused_in_messages() {
 #[test]
 fn a_message_longer_than_a_stanza_may_be_is_a_stream_error() {
     let node = Node::new();
-    node.system.set_xmpp_config(XmppConfig { max_stanza: 1000, ..XmppConfig::default() });
+    node.set_streams(stream::Config { max_stanza: 1000, ..stream::Config::default() });
     let (_id, owner, mut client) = session(&node);
     client.write_all(&text(&format!("<a>{}</a>", "x".repeat(993)))).unwrap();
     assert_eq!(owner.event(), "error policy-violation: XML stanza is too big");
@@ -237,7 +240,7 @@ fn a_client_that_reads_no_pongs_cannot_have_them_piled_up() {
 fn a_silent_client_is_pinged_and_then_given_up() {
     let node = Node::new();
     let ping_interval = Some(Duration::from_millis(200));
-    node.system.set_xmpp_config(XmppConfig { ping_interval, ..XmppConfig::default() });
+    node.set_streams(stream::Config { ping_interval, ..stream::Config::default() });
     let (_id, owner, mut client) = session(&node);
     assert_eq!(read_frame(&client), (9, Vec::new()));
     client.write_all(&masked(10, b"")).unwrap();
@@ -250,14 +253,14 @@ fn a_silent_client_is_pinged_and_then_given_up() {
 fn a_client_is_not_silent_while_its_owner_is_behind() {
     let node = Node::new();
     let ping_interval = Some(Duration::from_millis(200));
-    node.system.set_xmpp_config(XmppConfig { ping_interval, ..XmppConfig::default() });
+    node.set_streams(stream::Config { ping_interval, ..stream::Config::default() });
     let (id, owner, mut client) = session(&node);
     client.write_all(&text("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")).unwrap();
     assert!(owner.event().starts_with("<auth "));
     let (_id, other, _client) = session(&node);
     assert_eq!(other.event(), "gone", "so much time is over");
     client.write_all(&text("<iq/>")).unwrap();
-    node.xmpp_flush(id, &owner, 1);
+    node.xmpp_flush(id, &owner);
     assert_eq!(owner.event(), "<iq/>");
 }
 
@@ -265,8 +268,8 @@ fn a_client_is_not_silent_while_its_owner_is_behind() {
 fn silence_ends_a_session_that_is_not_pinged() {
     let node = Node::new();
     let websocket_timeout = Duration::from_millis(200);
-    let config = XmppConfig { ping_interval: None, websocket_timeout, ..XmppConfig::default() };
-    node.system.set_xmpp_config(config);
+    let config = stream::Config { ping_interval: None, websocket_timeout, ..stream::Config::default() };
+    node.set_streams(config);
     let (_id, owner, _client) = session(&node);
     assert_eq!(owner.event(), "gone");
 }
