@@ -169,7 +169,7 @@ impl<H: Host> StreamRole<H> {
 
     fn is_due(&self, transport: &Transport<H>, cx: &Cx<'_, H>) -> bool {
         let has_input = !transport.inbound.is_empty() || transport.flags.readable || transport.flags.ended;
-        self.machine.has_event() || (has_input && self.wanted(transport, cx) > 0)
+        self.machine.has_event() || self.machine.is_pending() || (has_input && self.wanted(transport, cx) > 0)
     }
 
     // --- input, on either's thread
@@ -184,7 +184,7 @@ impl<H: Host> StreamRole<H> {
     /// Gives the machine what is there, up to an event, and reads once at most.
     fn feed(&mut self, transport: &mut Transport<H>, cx: &Cx<'_, H>, buffer: &mut [u8]) {
         let now = cx.now();
-        if !transport.inbound.is_empty() {
+        if !transport.inbound.is_empty() || self.machine.is_pending() {
             let mut rest = &transport.inbound[..];
             self.machine.handle_input(&mut rest, now);
             let taken = transport.inbound.len() - rest.len();
@@ -256,7 +256,7 @@ impl<H: Host> StreamRole<H> {
             read = transport.traffic.received;
             while self.machine.has_event() && pulled.has_room(self.machine.event_bytes(), effort) {
                 pulled.events.extend(self.machine.poll_event().map(Into::into));
-                if !transport.inbound.is_empty() {
+                if !transport.inbound.is_empty() || self.machine.is_pending() {
                     self.feed(transport, cx, &mut []);
                 }
             }

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before its test has failed. Never waited for in a test that passes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Names a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -284,6 +284,13 @@ impl Process {
                     return false;
                 }
             }
+        }
+    }
+
+    /// Takes whatever there is.
+    pub(crate) fn drain(&self) {
+        while !self.is_quiet() {
+            self.xmpp.borrow_mut().events.clear();
         }
     }
 

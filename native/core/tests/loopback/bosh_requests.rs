@@ -28,6 +28,7 @@ fn an_answer_looks_like_that_of_mod_bosh() {
     assert_eq!(
         answer.head.split_once("\r\n").unwrap().1,
         "Content-Length: 0\r\nAccess-Control-Allow-Headers: Content-Type\r\nAccess-Control-Allow-Origin: *\r\n\
+         X-Content-Type-Options: nosniff\r\nContent-Security-Policy: default-src 'none'; sandbox\r\n\
          Content-Type: text/xml; charset=utf-8\r\n\r\n"
     );
     client.write_all(&post(&body("rid='1'", ""))).unwrap();
@@ -119,7 +120,7 @@ fn what_is_not_for_native_bosh_goes_to_the_handler() {
         b"GET /bosh HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
         b"OPTIONS /bosh HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
         b"POST /bosh/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n ".to_vec(),
-        b"POST /bosh HTTP/1.1\r\nContent-Length: 1\r\n\r\n ".to_vec(),
+        b"POST /bosh HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n ".to_vec(),
     ] {
         let node = bosh_node(Config::default());
         let (starter, mut client) = served(&node, bosh_listener());

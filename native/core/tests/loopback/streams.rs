@@ -314,7 +314,10 @@ fn a_throttled_client_is_read_in_pieces() {
     let rate = Rate { bytes_per_second: 2000, burst: 500 };
     node.system.xmpp_shaper(id, owner.pid, Some(rate), &mut node.sink()).unwrap();
     client.write_all(format!("<a>{}</a>", "x".repeat(10_000)).as_bytes()).unwrap();
-    eventually("the first piece", || node.info(conn).traffic.received as usize >= HEADER.len() + 500);
+    eventually("the first piece", || {
+        assert!(owner.is_quiet());
+        node.info(conn).traffic.received as usize >= HEADER.len() + 500
+    });
     assert!((node.info(conn).traffic.received as usize) < HEADER.len() + 10_000, "the rest waits");
     node.system.xmpp_shaper(id, owner.pid, None, &mut node.sink()).unwrap();
     assert!(owner.event().starts_with("<a>x"), "without a bound all of it comes");
