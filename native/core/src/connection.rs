@@ -154,6 +154,7 @@ impl<H: Host> Connection<H> {
     /// The reactor's: the socket takes bytes again.
     fn flush(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         if self.transport.outbound.is_empty() && !self.transport.flags.shut_after_flush {
+            self.transport.flags.flush_again = false;
             return Fate::Keep;
         }
         // A failure shows in the transport, where whoever reads learns of it.
@@ -173,13 +174,14 @@ impl<H: Host> Connection<H> {
                 Next::Keep
             }
         };
-        self.apply(cx, next).or(self.transport.look_if_unsent())
+        self.apply(cx, next)
     }
 
     /// Carries out what a role's step comes to.
     fn apply(&mut self, cx: &mut Cx<'_, H>, next: Next<H>) -> Fate {
         match next {
-            Next::Keep => Fate::Keep,
+            // A role that has written leaves what was too much for one hold of the lock to the reactor.
+            Next::Keep => self.transport.look_if_unsent(),
             Next::Look => Fate::Look,
             Next::Gone => Fate::Gone,
             Next::Close { lingers } => self.begin_close(cx, lingers),

@@ -101,30 +101,25 @@ impl<H: Host> Engine<H> {
         let mut effects = Vec::new();
         let out = self.step(id, sink, &mut effects, step);
         self.carry_out(effects, sink);
-        out
+        out.map_err(|_| Error::Closed)
     }
 
-    /// Leaves to the caller what is to be done elsewhere. A panic ends the entry, and is an error here.
+    /// Leaves to the caller what is to be done elsewhere. A panic ends the entry.
     pub(crate) fn step<T: Stored<H>, R>(
         &self,
         id: Conn,
         sink: &mut dyn Sink<H>,
         effects: &mut Vec<Effect<H>>,
         step: impl FnOnce(&mut T, &mut Cx<'_, H>) -> (R, Fate),
-    ) -> Result<R, Error> {
-        let shard = self.shards.get(id.shard()).ok_or(Error::Closed)?;
-        let guard = T::store(shard).lock(id).ok_or(Error::Closed)?;
+    ) -> Result<R, Failed> {
+        let shard = self.shards.get(id.shard()).ok_or(Failed::Gone)?;
+        let guard = T::store(shard).lock(id).ok_or(Failed::Gone)?;
         let mut cx = Cx { shared: &self.shared, conn: id, sink, effects };
-        let stepped = self.step_locked(shard, guard, &mut cx, step);
-        match stepped {
-            Ok((out, fate)) => {
-                if fate == Fate::Look {
-                    T::store(shard).notify(id.slot(), Pending::LOOK);
-                }
-                Ok(out)
-            }
-            Err(Panicked) => Err(Error::Closed),
+        let (out, fate) = self.step_locked(shard, guard, &mut cx, step)?;
+        if fate == Fate::Look {
+            T::store(shard).notify(id.slot(), Pending::LOOK);
         }
+        Ok(out)
     }
 
     /// A step with the lock held, which is released here. The fate is never `Gone`; it is `Look` as well when the wheel
@@ -135,8 +130,8 @@ impl<H: Host> Engine<H> {
         mut guard: Guard<'_, T>,
         cx: &mut Cx<'_, H>,
         step: impl FnOnce(&mut T, &mut Cx<'_, H>) -> (R, Fate),
-    ) -> Result<(R, Fate), Panicked> {
-        let Some(entry) = guard.entry() else { return Err(Panicked) };
+    ) -> Result<(R, Fate), Failed> {
+        let Some(entry) = guard.entry() else { return Err(Failed::Gone) };
         let owned = T::owned(cx.conn);
         let stepped = catch_unwind(AssertUnwindSafe(|| {
             self.panic_if_asked(owned);
@@ -144,7 +139,7 @@ impl<H: Host> Engine<H> {
         }));
         let Ok((out, fate)) = stepped else {
             self.bury(shard, guard, cx);
-            return Err(Panicked);
+            return Err(Failed::Panicked);
         };
         let wants_timer = entry.timer_wanted().is_some();
         guard.set_generation(cx.conn);
@@ -229,9 +224,7 @@ impl<H: Host> Engine<H> {
                 let taken = self.step(session, sink, more, |session: &mut BoshSession<H>, cx| {
                     ((), session.request(cx, arrival))
                 });
-                if taken.is_err() {
-                    more.push(Effect::terminal(ticket, Condition::ItemNotFound));
-                }
+                more.extend(taken.err().map(|why| Effect::terminal(ticket, why.condition())));
             }
             Effect::Lost { session, ticket } => self.lost(session, ticket, sink, more),
             Effect::HalfClosed { session, ticket } => {
@@ -271,7 +264,7 @@ impl<H: Host> Engine<H> {
         self.sessions.fetch_add(1, Ordering::Relaxed);
         // First of all: from here on the session is told when its connection is lost.
         let held = self.step(ticket.conn, sink, more, |connection: &mut Connection<H>, _| {
-            (connection.held_by(ticket.number, id), Fate::Keep)
+            connection.held_by(ticket.number, id)
         });
         let begun =
             self.step(id, sink, more, |session: &mut BoshSession<H>, cx| ((), session.begin(cx, starter)));
@@ -319,6 +312,20 @@ impl<H: Host> Engine<H> {
     fn panic_if_asked(&self, _place: Owned) {}
 }
 
-/// A step panicked; its entry is gone.
-#[derive(Debug)]
-pub(crate) struct Panicked;
+/// Why a step came to nothing. The entry is gone in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// It was before.
+    Gone,
+    Panicked,
+}
+
+impl Failed {
+    /// What a client is told whose request was for that session.
+    fn condition(self) -> Condition {
+        match self {
+            Self::Gone => Condition::ItemNotFound,
+            Self::Panicked => Condition::InternalServerError,
+        }
+    }
+}

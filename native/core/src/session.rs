@@ -123,7 +123,7 @@ impl<H: Host> BoshSession<H> {
     fn delay(&mut self, cx: &mut Cx<'_, H>, arrival: Arrival) -> Fate {
         let backlog = self.backlog.get_or_insert_default();
         // As many as the window allows, and as many again: a client repeats what it takes for lost.
-        if backlog.arrivals.len() > 2 * self.machine.requests() {
+        if backlog.arrivals.len() >= 2 * self.machine.requests() {
             cx.effects.push(Effect::terminal(arrival.ticket, Condition::PolicyViolation));
             return self.abort_with(cx, Condition::OtherRequest);
         }
@@ -143,7 +143,11 @@ impl<H: Host> BoshSession<H> {
     }
 
     fn process(&mut self, cx: &Cx<'_, H>, arrival: Arrival) {
-        self.machine.handle_request(*arrival.request, arrival.ticket.as_u64(), cx.now());
+        let ticket = arrival.ticket.as_u64();
+        self.machine.handle_request(*arrival.request, ticket, cx.now());
+        if arrival.is_hurried {
+            self.machine.handle_hurry(ticket, cx.now());
+        }
     }
 
     /// A connection is gone that held a request.
@@ -157,7 +161,11 @@ impl<H: Host> BoshSession<H> {
 
     /// The client of a connection that holds a request has closed its side.
     pub(crate) fn half_closed(&mut self, cx: &mut Cx<'_, H>, ticket: Ticket) -> Fate {
-        self.machine.handle_hurry(ticket.as_u64(), cx.now());
+        let mut delayed = self.backlog.iter_mut().flat_map(|backlog| &mut backlog.arrivals);
+        match delayed.find(|arrival| arrival.ticket == ticket) {
+            Some(arrival) => arrival.is_hurried = true,
+            None => self.machine.handle_hurry(ticket.as_u64(), cx.now()),
+        }
         self.settle(cx)
     }
 

@@ -118,6 +118,7 @@ impl<H: Host> Transport<H> {
         self.fault.get_or_insert(errno);
         self.flags.ended = true;
         self.flags.write_shut = true;
+        self.flags.flush_again = false;
         self.outbound = Outbound::default();
     }
 
@@ -165,7 +166,7 @@ impl<H: Host> Transport<H> {
     fn count_sent(&mut self, written: usize) {
         self.traffic.sent += written as u64;
         // What is queued behind a full measure may find room.
-        self.flags.flush_again = written >= crate::outbound::BYTES_A_HOLD && !self.outbound.is_empty();
+        self.flags.flush_again |= written >= crate::outbound::BYTES_A_HOLD && !self.outbound.is_empty();
     }
 
     /// Writes what is queued, as far as the socket takes it and one hold of the lock allows. How much was written.

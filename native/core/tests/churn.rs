@@ -108,8 +108,8 @@ impl<'a> Worker<'a> {
         let client = &mut self.clients[at];
         client.set_nonblocking(true).unwrap();
         let _may_fail = match self.random.below(8) {
-            0 => client.write(b"GET / HTTP/1.1\r\n\r\n"),
-            1 => client.write(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nbody"),
+            0 => client.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+            1 => client.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nbody"),
             2 => client.write(&pattern(0, 100_000)),
             3 => client.shutdown(std::net::Shutdown::Write).map(|()| 0),
             4 => {

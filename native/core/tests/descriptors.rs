@@ -6,7 +6,7 @@
 mod common;
 
 use common::*;
-use megaphone_core::{Config, Errno, ListenerConfig, Mode, Notice};
+use megaphone_core::{Errno, ListenerConfig, Mode, Notice};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ const ROOM: usize = 20;
 
 #[test]
 fn without_descriptors_accepting_pauses_until_some_are_closed() {
-    let node = Node::with(Config { reactors: 1, max_connections: 1000 });
+    let node = Node::with(config(1, 1000));
     let starter = node.spawn();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();

@@ -122,9 +122,11 @@ impl<H: Host> Connection<H> {
     }
 
     /// The session that a request on this connection has asked for is there. False when nothing waits for it any more.
-    pub(crate) fn held_by(&mut self, number: u8, session: Conn) -> bool {
-        let Role::Http(http) = &mut self.role else { return false };
-        http.held_by(number, session)
+    pub(crate) fn held_by(&mut self, number: u8, session: Conn) -> (bool, Fate) {
+        let Role::Http(http) = &mut self.role else { return (false, Fate::Keep) };
+        let is_held = http.held_by(number, session);
+        // Of a client that has closed its side the session has to be told.
+        (is_held, if self.transport.flags.ended { Fate::Look } else { Fate::Keep })
     }
 
     /// Answers a request that is held.

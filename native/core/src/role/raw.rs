@@ -147,11 +147,9 @@ impl<H: Host> Raw<H> {
             Found::Packet(n) => {
                 let framing = (packet_mode(attached), attached.options.limits());
                 note_headers(transport, attached);
-                Step::Data(Taken {
-                    bytes: take_front(&mut transport.inbound, n),
-                    packet: Some(framing),
-                    delivery,
-                })
+                let bytes = take_packet(&mut transport.inbound, framing.0, n);
+                transport.release_inbound();
+                Step::Data(Taken { bytes, packet: Some(framing), delivery })
             }
             Found::Nothing => Step::Wait,
             // `inet` closes a socket whose peer has closed when its owner learns of it, unless told otherwise.
@@ -165,6 +163,16 @@ impl<H: Host> Raw<H> {
 /// The first `n` bytes, without a copy where that is all.
 pub(crate) fn take_front(inbound: &mut BytesMut, n: usize) -> BytesMut {
     if n == inbound.len() { std::mem::take(inbound) } else { inbound.split_to(n) }
+}
+
+/// The packet of `n` bytes at the front. Whether a header field ends with its line, the byte behind it tells.
+fn take_packet(inbound: &mut BytesMut, mode: Mode, n: usize) -> BytesMut {
+    if mode == Mode::Line {
+        return take_front(inbound, n);
+    }
+    let packet = BytesMut::from(&inbound[..inbound.len().min(n + 1)]);
+    inbound.advance(n);
+    packet
 }
 
 fn find<H: Host>(transport: &Transport<H>, attached: &Attached<H>, wants: usize) -> Found {

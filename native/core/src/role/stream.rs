@@ -189,8 +189,7 @@ impl<H: Host> StreamRole<H> {
 
     fn is_due(&self, transport: &Transport<H>, cx: &Cx<'_, H>) -> bool {
         let has_input = !transport.inbound.is_empty() || transport.flags.readable || transport.flags.ended;
-        let is_due = has_input && self.wanted(transport, cx) > 0;
-        is_due || self.machine.has_event() || self.machine.is_pending()
+        self.machine.has_event() || self.machine.is_pending() || (has_input && self.wanted(transport, cx) > 0)
     }
 
     // --- input, on either's thread

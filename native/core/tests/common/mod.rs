@@ -6,10 +6,11 @@
 
 use megaphone_core::packet::Packet;
 use megaphone_core::{
-    Config, Conn, ConnectionInfo, Errno, Error, Event, Host, ListenerConfig, ListenerId, Mode, Notice, Opt,
-    Owned, ReadOutcome, Received, Sink, System, WriteOutcome, XmppEvent, XmppId, stream,
+    Config, Conn, ConnectionInfo, Effort, Errno, Error, Event, Host, ListenerConfig, ListenerId, Mode,
+    Notice, Opt, Owned, ReadOutcome, Received, Sink, System, WriteOutcome, XmppEvent, XmppId, xmpp,
 };
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before its test has failed. Never waited for in a test that passes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Names a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,16 +28,35 @@ pub(crate) struct Pid(u64);
 /// What a process was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    Start { listener: ListenerId, conn: Conn },
-    StartXmpp { listener: ListenerId, id: XmppId },
-    Stream(stream::Event),
-    StreamError(stream::StreamError),
+    Start {
+        listener: ListenerId,
+        conn: Conn,
+    },
+    StartXmpp {
+        listener: ListenerId,
+        id: XmppId,
+    },
+    /// Never seen by a test that takes messages by [`Process::next`], which asks.
+    Ready(XmppId),
+    Stream(xmpp::Event),
+    StreamError(xmpp::StreamError),
     Undelivered(Vec<Box<[u8]>>),
     Gone,
-    Data { conn: Conn, bytes: Vec<u8> },
-    Packet { conn: Conn, packet: String },
-    Passive { conn: Conn },
-    Closed { conn: Conn, error: Option<Errno> },
+    Data {
+        conn: Conn,
+        bytes: Vec<u8>,
+    },
+    Packet {
+        conn: Conn,
+        packet: String,
+    },
+    Passive {
+        conn: Conn,
+    },
+    Closed {
+        conn: Conn,
+        error: Option<Errno>,
+    },
 }
 
 /// A prepared wake-up.
@@ -107,21 +127,7 @@ impl Sink<TestHost> for TestSink {
             Event::Wake(waiter) => drop(waiter.0.send(())),
             Event::Start { to, listener, conn } => self.0.send(to, Message::Start { listener, conn }),
             Event::StartXmpp { to, listener, id } => self.0.send(to, Message::StartXmpp { listener, id }),
-            Event::Xmpp { to, event } => self.0.send(
-                to,
-                match event {
-                    XmppEvent::Stream(event) => {
-                        // Else it would be a scheduler's in Erlang, and what is in an event may be long.
-                        let thread = std::thread::current();
-                        let is_reactor = thread.name().is_some_and(|name| name.starts_with("megaphone_tcp/"));
-                        assert!(is_reactor || matches!(event, stream::Event::StreamStart(_)));
-                        Message::Stream(event.clone())
-                    }
-                    XmppEvent::Error(error) => Message::StreamError(error),
-                    XmppEvent::Undelivered(elements) => Message::Undelivered(elements.to_vec()),
-                    XmppEvent::Closed => Message::Gone,
-                },
-            ),
+            Event::XmppReady { to, id } => self.0.send(to, Message::Ready(id)),
             Event::Data { to, conn, packet: Packet::Line(bytes), .. } => {
                 self.0.send(to, Message::Data { conn, bytes: bytes.to_vec() });
             }
@@ -156,13 +162,100 @@ impl Sink<TestHost> for TestSink {
 pub(crate) struct Process {
     pub(crate) pid: Pid,
     inbox: Receiver<Message>,
+    system: Arc<System<TestHost>>,
+    sink: RefCell<TestSink>,
+    /// What it has of its XMPP sessions.
+    xmpp: RefCell<Pulls>,
+}
+
+#[derive(Default)]
+struct Pulls {
+    /// Taken, and not looked at.
+    events: VecDeque<Message>,
+    /// Sessions that have more, to be asked once it has dealt with that.
+    due: VecDeque<XmppId>,
+    /// It takes nothing of them any more.
+    ended: Vec<XmppId>,
 }
 
 impl Process {
-    /// The next message.
+    /// The next message. Of XMPP sessions that have something it asks what.
     #[track_caller]
     pub(crate) fn next(&self) -> Message {
-        self.inbox.recv_timeout(PATIENCE).expect("a message")
+        loop {
+            if let Some(event) = self.pulled() {
+                return event;
+            }
+            match self.inbox.recv_timeout(PATIENCE).expect("a message") {
+                Message::Ready(id) => self.xmpp.borrow_mut().due.push_back(id),
+                other => return other,
+            }
+        }
+    }
+
+    /// The next event of those that it has; asks for more when it has none.
+    fn pulled(&self) -> Option<Message> {
+        loop {
+            let id = {
+                let mut xmpp = self.xmpp.borrow_mut();
+                if let Some(event) = xmpp.events.pop_front() {
+                    return Some(event);
+                }
+                xmpp.due.pop_front()?
+            };
+            self.ask(id);
+        }
+    }
+
+    /// Asks once, as an owner who has dealt with everything. Whether there is more.
+    pub(crate) fn ask(&self, id: XmppId) -> bool {
+        if self.xmpp.borrow().ended.contains(&id) {
+            return false;
+        }
+        let mut buffer = vec![0; 64 * 1024];
+        let sink = &mut *self.sink.borrow_mut();
+        let mut pulled = self.system.xmpp_recv(id, self.pid, Effort::Normal, &mut buffer, sink);
+        if pulled.as_ref().is_ok_and(|pulled| pulled.is_large) {
+            assert!(pulled.is_ok_and(|pulled| pulled.events.is_empty() && pulled.has_more));
+            pulled = self.system.xmpp_recv(id, self.pid, Effort::Large, &mut buffer, sink);
+            assert!(pulled.as_ref().is_ok_and(|pulled| !pulled.events.is_empty()));
+        }
+        let mut xmpp = self.xmpp.borrow_mut();
+        let Ok(pulled) = pulled else {
+            xmpp.ended.push(id);
+            xmpp.events.push_back(Message::Gone);
+            return false;
+        };
+        for event in pulled.events {
+            let message = match event {
+                XmppEvent::Stream(event) => Message::Stream(event),
+                XmppEvent::Error(error) => Message::StreamError(error),
+                XmppEvent::Undelivered(elements) => Message::Undelivered(elements),
+                XmppEvent::Closed => {
+                    xmpp.ended.push(id);
+                    Message::Gone
+                }
+            };
+            xmpp.events.push_back(message);
+        }
+        if pulled.has_more {
+            xmpp.due.push_back(id);
+        }
+        pulled.has_more
+    }
+
+    /// Events that it was given and has not looked at.
+    pub(crate) fn events(&self) -> usize {
+        self.xmpp.borrow().events.len()
+    }
+
+    pub(crate) fn has_events(&self) -> bool {
+        self.events() > 0
+    }
+
+    /// It takes no more of this session.
+    pub(crate) fn leaves(&self, id: XmppId) {
+        self.xmpp.borrow_mut().ended.push(id);
     }
 
     /// The next message, which is that a connection wants its handler.
@@ -174,9 +267,36 @@ impl Process {
         }
     }
 
-    /// Nothing is in the mailbox at the moment.
+    /// There is nothing for it at the moment: nothing in its mailbox, and nothing on its XMPP sessions when it has dealt
+    /// with everything and asks.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.inbox.try_recv().is_err()
+        loop {
+            if let Some(event) = self.pulled() {
+                // For a test that goes on.
+                self.xmpp.borrow_mut().events.push_front(event);
+                return false;
+            }
+            match self.inbox.try_recv() {
+                Err(_) => return true,
+                Ok(Message::Ready(id)) => self.xmpp.borrow_mut().due.push_back(id),
+                Ok(other) => {
+                    self.xmpp.borrow_mut().events.push_front(other);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Takes whatever there is.
+    pub(crate) fn drain(&self) {
+        while !self.is_quiet() {
+            self.xmpp.borrow_mut().events.clear();
+        }
+    }
+
+    /// It has looked at all that it was given, and was not told of more since.
+    pub(crate) fn is_told_nothing(&self) -> bool {
+        self.xmpp.borrow().events.is_empty() && self.inbox.try_recv().is_err()
     }
 }
 
@@ -199,6 +319,10 @@ impl Port {
     }
 }
 
+pub(crate) fn config(reactors: usize, max_connections: usize) -> Config {
+    Config { reactors, max_connections, max_descriptor: usize::MAX }
+}
+
 /// Data, or the wait for them and after how much of it to park.
 pub(crate) type Attempt = Result<Vec<u8>, (Wait, Option<Duration>)>;
 
@@ -211,7 +335,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new() -> Self {
-        Self::with(Config { reactors: 2, max_connections: 100_000 })
+        Self::with(config(2, 100_000))
     }
 
     pub(crate) fn with(config: Config) -> Self {
@@ -234,7 +358,13 @@ impl Node {
         let pid = Pid(self.processes.next.fetch_add(1, Ordering::Relaxed));
         let (sender, inbox) = channel();
         self.processes.mailboxes.lock().unwrap().insert(pid, sender);
-        Process { pid, inbox }
+        Process {
+            pid,
+            inbox,
+            system: Arc::clone(&self.system),
+            sink: RefCell::new(self.sink()),
+            xmpp: RefCell::default(),
+        }
     }
 
     /// Ends a process; the system learns of it as it does in Erlang.

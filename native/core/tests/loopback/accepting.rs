@@ -1,7 +1,7 @@
 //! Listeners: who accepts, bounds on what waits and on what is open, and a listener's end.
 
 use crate::common::*;
-use megaphone_core::{Config, Conn, Error, ListenerConfig, Mode, Notice};
+use megaphone_core::{Conn, Error, ListenerConfig, Mode, Notice};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -166,7 +166,7 @@ fn connections_outlive_their_listener() {
 
 #[test]
 fn above_the_bound_none_is_accepted_until_one_closes() {
-    let node = Node::with(Config { reactors: 1, max_connections: 3 });
+    let node = Node::with(config(1, 3));
     let starter = node.spawn();
     let port = node.listen(ListenerConfig { mode: Mode::Raw, ..ListenerConfig::default() }, Some(&starter));
     let clients: Vec<_> = (0..6).map(|_| port.connect()).collect();
@@ -183,21 +183,21 @@ fn above_the_bound_none_is_accepted_until_one_closes() {
     let told = node.notices();
     assert!(!told.contains(&paused), "told twice: {told:?}");
     drop(clients);
-    node.system.set_max_connections(10);
+    node.system.set_bounds(10, usize::MAX);
     let _client = port.connect();
     starter.started();
 }
 
 #[test]
 fn a_listener_that_closes_while_it_is_paused_leaves_nothing_behind() {
-    let node = Node::with(Config { reactors: 1, max_connections: 0 });
+    let node = Node::with(config(1, 0));
     let starter = node.spawn();
     let raw = ListenerConfig { mode: Mode::Raw, ..ListenerConfig::default() };
     let port = node.listen(raw.clone(), Some(&starter));
     let _client = port.connect();
     assert!(matches!(node.notice(), Notice::AcceptPaused { .. }));
     node.system.close_listener(port.id, &mut node.sink()).unwrap();
-    node.system.set_max_connections(1);
+    node.system.set_bounds(1, usize::MAX);
     let other = node.listen(raw, Some(&starter));
     let _client = other.connect();
     starter.started();

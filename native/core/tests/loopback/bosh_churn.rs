@@ -17,13 +17,16 @@ const STEPS: usize = 12;
 #[test]
 fn nothing_is_left_of_sessions_that_came_and_went() {
     let node = bosh_node(Config { max_inactivity: Duration::from_secs(1), ..Config::default() });
-    std::thread::scope(|scope| {
-        for seed in 0..THREADS {
+    let owners: Vec<Process> = std::thread::scope(|scope| {
+        let run = |seed| {
             let node = &node;
-            scope.spawn(move || Worker::new(node, seed).run());
-        }
+            scope.spawn(move || Worker::new(node, seed).run())
+        };
+        let threads: Vec<_> = (0..THREADS).map(run).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a worker")).collect()
     });
     eventually("nothing left", || {
+        owners.iter().for_each(Process::drain);
         let stats = node.system.stats();
         let is_empty = node.system.sessions().is_empty() && node.system.connections().is_empty();
         (stats.sessions, stats.connections, node.watches()) == (0, 0, 0) && is_empty
@@ -46,7 +49,9 @@ impl<'a> Worker<'a> {
         Self { node, starter, port, random: Random(seed), clients: Vec::new() }
     }
 
-    fn run(mut self) {
+    /// The owners of its sessions, some of which live on.
+    fn run(mut self) -> Vec<Process> {
+        let mut owners = Vec::new();
         for _ in 0..SESSIONS {
             let client = self.port.connect();
             (&client).write_all(&post(&creation("localhost"))).unwrap();
@@ -56,20 +61,24 @@ impl<'a> Worker<'a> {
             let answer = read_answer(&client).body;
             self.clients.push(client);
             // Another thread may have ended it by now.
-            let Some(sid) = answer.split(" sid='").nth(1).and_then(|rest| rest.split('\'').next()) else {
-                continue;
-            };
-            let mut rid = 100;
-            for _ in 0..STEPS {
-                self.step(id, &owner, sid, &mut rid);
+            if let Some(sid) = answer.split(" sid='").nth(1).and_then(|rest| rest.split('\'').next()) {
+                let mut rid = 100;
+                for _ in 0..STEPS {
+                    self.step(id, &owner, sid, &mut rid);
+                }
+                self.clients.truncate(8);
             }
-            self.clients.truncate(8);
+            owners.push(owner);
         }
+        owners
     }
 
     /// What fails because somebody has ended the session is no failure.
     fn step(&mut self, id: XmppId, owner: &Process, sid: &str, rid: &mut u64) {
         let sink = &mut self.node.sink();
+        if self.random.below(2) == 0 {
+            owner.drain();
+        }
         match self.random.below(14) {
             0..4 => {
                 *rid += 1;
@@ -111,7 +120,7 @@ impl<'a> Worker<'a> {
         let outgoing = element(xml);
         let outgoing = Outgoing::Element(&outgoing);
         let _ = self.node.system.xmpp_send(id, owner.pid, outgoing, sink, || waiter);
-        let _ = self.node.system.xmpp_flush(id, owner.pid, 1, sink);
+        let _ = self.node.system.xmpp_flush(id, owner.pid, sink);
     }
 
     fn abort_any(&mut self) {

@@ -3,7 +3,7 @@
 use crate::common::*;
 use crate::xmpp_client::*;
 use megaphone_core::{
-    Conn, ListenerConfig, Mode, Outgoing, Route, Service, SessionInfo, XmppConfig, XmppId, bosh,
+    Conn, ListenerConfig, Mode, Outgoing, Path, Route, Service, SessionInfo, XmppConfig, XmppId, bosh,
 };
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ pub(crate) const MESSAGE: &str = "<message xmlns='jabber:client'><body>x</body><
 pub(crate) const EMPTY: &str = "<body xmlns='http://jabber.org/protocol/httpbind'/>";
 
 pub(crate) fn bosh_listener() -> ListenerConfig {
-    let routes = vec![Route { path: (*b"/bosh").into(), service: Service::Bosh }];
+    let routes = vec![Route { path: Path::parse(b"/bosh"), service: Service::Bosh }];
     ListenerConfig { mode: Mode::Http, zero_ends_request: true, routes, ..ListenerConfig::default() }
 }
 
@@ -167,7 +167,7 @@ pub(crate) fn log_in(node: &Node, starter: &Process, mut client: &TcpStream) -> 
     assert_eq!(owner.event(), "start stream:stream");
     assert!(node.xmpp_send(id, &owner, Outgoing::Header(&header())).is_none());
     assert!(node.xmpp_send(id, &owner, Outgoing::Element(&element(FEATURES))).is_none());
-    node.xmpp_flush(id, &owner, 1);
+    node.xmpp_flush(id, &owner);
     let answer = read_answer(client).body;
     let sid = answer.split(" sid='").nth(1).and_then(|rest| rest.split('\'').next()).expect("a sid");
     (id, owner, sid.to_owned())

@@ -3,7 +3,7 @@
 use crate::bosh_client::*;
 use crate::common::*;
 use megaphone_core::bosh::Config;
-use megaphone_core::{ListenerConfig, XmppConfig};
+use megaphone_core::{ListenerConfig, XmppConfig, stream};
 use std::io::Write;
 use std::net::TcpStream;
 
@@ -28,6 +28,7 @@ fn an_answer_looks_like_that_of_mod_bosh() {
     assert_eq!(
         answer.head.split_once("\r\n").unwrap().1,
         "Content-Length: 0\r\nAccess-Control-Allow-Headers: Content-Type\r\nAccess-Control-Allow-Origin: *\r\n\
+         X-Content-Type-Options: nosniff\r\nContent-Security-Policy: default-src 'none'; sandbox\r\n\
          Content-Type: text/xml; charset=utf-8\r\n\r\n"
     );
     client.write_all(&post(&body("rid='1'", ""))).unwrap();
@@ -119,7 +120,7 @@ fn what_is_not_for_native_bosh_goes_to_the_handler() {
         b"GET /bosh HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
         b"OPTIONS /bosh HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
         b"POST /bosh/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n ".to_vec(),
-        b"POST /bosh HTTP/1.1\r\nContent-Length: 1\r\n\r\n ".to_vec(),
+        b"POST /bosh HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n ".to_vec(),
     ] {
         let node = bosh_node(Config::default());
         let (starter, mut client) = served(&node, bosh_listener());
@@ -176,7 +177,7 @@ fn a_long_body_is_read_as_a_short_one() {
     let request = both.request(101, "", &long);
     write_in_background(&client, request).join().unwrap();
     assert!(both.owner.event().contains("xxxxx"));
-    both.node.xmpp_flush(both.id, &both.owner, 1);
+    both.node.xmpp_flush(both.id, &both.owner);
     both.say(MESSAGE);
     assert!(read_answer(&client).body.contains(MESSAGE));
 
@@ -190,7 +191,7 @@ fn a_long_body_is_read_as_a_short_one() {
     assert_eq!(read_exactly(&client, go_on.len()), go_on);
     write_in_background(&client, request.into_bytes()).join().unwrap();
     assert!(both.owner.event().contains("xxxxx"));
-    both.node.xmpp_flush(both.id, &both.owner, 1);
+    both.node.xmpp_flush(both.id, &both.owner);
 
     let chunk = body(&format!("rid='103' sid='{}'", both.sid), "<presence id='3'/>");
     let chunked = format!(
@@ -205,7 +206,8 @@ fn a_long_body_is_read_as_a_short_one() {
 fn a_body_over_the_bound_is_refused_before_it_comes() {
     let node = bosh_node(Config::default());
     let bosh_hosts = [("localhost".into(), Config::default())].into();
-    node.system.set_xmpp_config(XmppConfig { max_stanza: 70_000, bosh_hosts, ..XmppConfig::default() });
+    let stream = stream::Config { max_stanza: 70_000, ..stream::Config::default() };
+    node.system.set_xmpp_config(XmppConfig { stream, bosh_hosts, ..XmppConfig::default() });
     let (starter, client) = served(&node, bosh_listener());
     let mut exact = creation("localhost");
     exact.push_str(&" ".repeat(70_000 - exact.len()));

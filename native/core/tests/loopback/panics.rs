@@ -2,17 +2,17 @@
 
 use crate::bosh_client::*;
 use crate::common::*;
-use megaphone_core::{Config, Error, Notice, bosh};
+use megaphone_core::{Error, Notice, Owned, bosh};
 use std::io::Write;
 
 #[test]
 fn a_panic_ends_its_connection_and_no_other() {
-    let node = Node::with(Config { reactors: 1, max_connections: 10 });
+    let node = Node::with(config(1, 10));
     let owner = node.spawn();
     let (victim, victims_client) = node.raw(&owner);
     let (other, mut client) = node.raw(&owner);
     let wait = node.wait_read(victim, &owner, 0);
-    node.system.inject_panic(victim);
+    node.system.inject_panic(Owned::Connection(victim), 1);
     wait.woken();
     assert_eq!(node.notice(), Notice::Panicked { conn: Some(victim) });
     assert_eq!(node.recv(victim, &owner, 0), Err(Error::Closed));
@@ -33,7 +33,7 @@ fn a_panic_ends_its_session_and_no_other() {
     let (id, owner, sid) = log_in(&both.node, &both.starter, &other);
     let poll = both.poll(101);
     both.holds(1);
-    both.node.system.inject_session_panic(both.conn());
+    both.node.system.inject_panic(Owned::Session(both.conn()), 1);
     let second = both.poll(102);
     assert_eq!(both.node.notice(), Notice::Panicked { conn: None });
     assert_eq!(both.owner.event(), "gone");

@@ -26,7 +26,7 @@ fn answer_to(bytes: &[u8], config: ListenerConfig) -> String {
 #[test]
 fn a_bad_head_is_answered_though_more_bytes_came_with_it() {
     for more in [0, 10, 300_000] {
-        let mut bytes = b"GET / HTTP/1.1\r\nHost : x\r\n\r\n".to_vec();
+        let mut bytes = b"GET / HTTP/1.1\r\nHost: x\r\nHost : x\r\n\r\n".to_vec();
         bytes.resize(bytes.len() + more, b'x');
         assert_eq!(answer_to(&bytes, http()), "400");
     }
@@ -34,7 +34,7 @@ fn a_bad_head_is_answered_though_more_bytes_came_with_it() {
 
 #[test]
 fn a_head_over_the_limit_is_answered() {
-    let mut bytes = b"GET / HTTP/1.1\r\nX: ".to_vec();
+    let mut bytes = b"GET / HTTP/1.1\r\nHost: x\r\nX: ".to_vec();
     bytes.resize(200_000, b'x');
     assert_eq!(answer_to(&bytes, http()), "431");
 }
@@ -42,7 +42,7 @@ fn a_head_over_the_limit_is_answered() {
 #[test]
 fn a_chunked_body_over_the_limit_is_answered() {
     let limits = Limits { max_chunked_body: 10, ..Limits::default() };
-    let bytes = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n";
+    let bytes = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n";
     assert_eq!(answer_to(bytes, ListenerConfig { limits, ..http() }), "413");
 }
 
@@ -55,7 +55,7 @@ fn a_late_head_is_answered() {
 #[test]
 fn a_late_body_is_answered() {
     let body_timeout = Duration::from_millis(100);
-    let bytes = b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf";
+    let bytes = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf";
     assert_eq!(answer_to(bytes, ListenerConfig { body_timeout, ..http() }), "408");
 }
 
@@ -71,7 +71,7 @@ fn a_connection_that_was_parked_and_is_silent_closes() {
     let starter = node.spawn();
     let idle_timeout = Duration::from_millis(200);
     let mut client = node.listen(ListenerConfig { idle_timeout, ..http() }, Some(&starter)).connect();
-    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let conn = starter.started();
     node.recv(conn, &starter, 0).unwrap();
     node.wait_read(conn, &starter, 0);
@@ -86,7 +86,7 @@ fn an_answer_that_is_still_leaving_outlives_the_silence() {
     let starter = node.spawn();
     let idle_timeout = Duration::from_millis(100);
     let mut client = node.listen(ListenerConfig { idle_timeout, ..http() }, Some(&starter)).connect();
-    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let conn = starter.started();
     node.recv(conn, &starter, 0).unwrap();
     let answer = pattern(0, 20_000_000);
@@ -107,7 +107,7 @@ fn bad_bytes_after_a_request_are_refused_when_it_is_their_turn() {
     let node = Node::new();
     let starter = node.spawn();
     let mut client = node.listen(http(), Some(&starter)).connect();
-    client.write_all(b"GET / HTTP/1.1\r\n\r\n\x16\x03\x01 not a request").unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n\x16\x03\x01 not a request").unwrap();
     let conn = starter.started();
     node.recv(conn, &starter, 0).unwrap();
     node.send(conn, &starter, b"first;").unwrap();
@@ -123,7 +123,7 @@ fn bad_bytes_end_a_wait_for_a_next_request() {
     let node = Node::new();
     let starter = node.spawn();
     let mut client = node.listen(http(), Some(&starter)).connect();
-    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let conn = starter.started();
     node.recv(conn, &starter, 0).unwrap();
     let wait = node.wait_read(conn, &starter, 0);

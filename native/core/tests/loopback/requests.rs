@@ -24,13 +24,14 @@ fn get(path: &str) -> Vec<u8> {
 }
 
 fn post(body: &[u8]) -> Vec<u8> {
-    let mut request = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    let mut request =
+        format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
     request.extend(body);
     request
 }
 
 fn chunked(body: &[u8], chunk: usize) -> Vec<u8> {
-    let mut request = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    let mut request = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     for piece in body.chunks(chunk) {
         request.extend(format!("{:x}\r\n", piece.len()).bytes());
         request.extend(piece);
@@ -169,7 +170,9 @@ fn a_client_is_told_to_send_the_chunks_that_it_holds_back() {
     let (starter, mut client) = served(&node, http());
     for _ in 0..2 {
         client
-            .write_all(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .write_all(
+                b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n",
+            )
             .unwrap();
         assert_eq!(read_exactly(&client, 25), b"HTTP/1.1 100 Continue\r\n\r\n");
         client.write_all(b"3\r\nabc\r\n0\r\n\r\n").unwrap();
@@ -230,7 +233,7 @@ fn reading_that_paused_goes_on_when_the_connection_is_parked() {
 fn half_a_request_and_an_end_are_nobodys_business() {
     let node = Node::new();
     let (starter, mut client) = served(&node, http());
-    client.write_all(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf").unwrap();
+    client.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_to_end(&client), b"");
     node.emptied();
@@ -258,7 +261,7 @@ fn a_client_that_closes_its_side_within_a_large_body_gets_the_answer() {
     let node = Node::new();
     let limits = Limits { max_buffered_body: 0, ..Limits::default() };
     let (starter, mut client) = served(&node, ListenerConfig { limits, ..http() });
-    client.write_all(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf").unwrap();
+    client.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf").unwrap();
     let conn = starter.started();
     node.recv(conn, &starter, 0).unwrap();
     let wait = node.wait_read(conn, &starter, 10);
@@ -314,7 +317,7 @@ fn what_is_delivered_is_what_was_sent() {
     for seed in 0..60 {
         println!("seed {seed}");
         let mut random = Random(seed);
-        let node = Node::with(megaphone_core::Config { reactors: 1, max_connections: 10 });
+        let node = Node::with(config(1, 10));
         let limits = Limits { max_buffered_body: random.below(5000), ..Limits::default() };
         let mut config = ListenerConfig { limits, ..http() };
         config.options.recv_high_watermark = 1 + random.below(5000);

@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use crate::xmpp_client::*;
-use megaphone_core::{ListenerConfig, Mode, Outgoing, Rate, XmppConfig, XmppId};
+use megaphone_core::{ListenerConfig, Mode, Outgoing, Rate, XmppId, stream};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn session_with(node: &Node, config: ListenerConfig) -> (XmppId, Process, TcpStr
     let (id, owner) = (starter.started_xmpp(), node.spawn());
     node.own(id, &owner);
     assert_eq!(owner.event(), "start stream:stream");
-    node.xmpp_flush(id, &owner, 1);
+    node.xmpp_flush(id, &owner);
     (id, owner, client)
 }
 
@@ -71,15 +71,14 @@ fn a_header_that_is_a_whole_element_is_followed_by_its_end() {
 }
 
 #[test]
-fn an_event_that_is_parsed_already_comes_when_its_owner_can_have_it() {
+fn events_behind_those_that_were_taken_come_without_another_word() {
     let node = Node::new();
-    let (id, owner, mut client) = session(&node);
-    let all: String = (0..32).map(|n| format!("<iq id='{n}'/>")).collect();
+    let (_id, owner, mut client) = session(&node);
+    let all: String = (0..100).map(|n| format!("<iq id='{n}'/>")).collect();
     client.write_all(format!("{all}</stream:stream>").as_bytes()).unwrap();
-    for n in 0..32 {
+    for n in 0..100 {
         assert_eq!(owner.event(), format!("<iq id='{n}'/>"));
     }
-    node.xmpp_flush(id, &owner, 32);
     assert_eq!(owner.event(), "end stream:stream");
 }
 
@@ -106,7 +105,7 @@ fn what_is_no_stream_is_refused_with_a_whole_stream_and_nobody_starts() {
 fn a_stream_without_a_header_in_time_is_told_so() {
     let node = Node::new();
     let header_timeout = Duration::from_millis(100);
-    node.system.set_xmpp_config(XmppConfig { header_timeout, ..XmppConfig::default() });
+    node.set_streams(stream::Config { header_timeout, ..stream::Config::default() });
     let (_starter, client) = client(&node, b"<?xml version='1.0'?>");
     let answer = String::from_utf8(read_to_end(&client)).unwrap();
     assert!(answer.contains("<connection-timeout xmlns="), "{answer}");
@@ -117,7 +116,7 @@ fn a_stream_without_a_header_in_time_is_told_so() {
 fn half_a_stanza_ends_the_session_when_the_rest_does_not_come() {
     let node = Node::new();
     let stanza_timeout = Duration::from_millis(100);
-    node.system.set_xmpp_config(XmppConfig { stanza_timeout, ..XmppConfig::default() });
+    node.set_streams(stream::Config { stanza_timeout, ..stream::Config::default() });
     let (_id, owner, mut client) = session(&node);
     client.write_all(b"<message>").unwrap();
     assert_eq!(owner.event(), "gone");
@@ -135,7 +134,7 @@ fn what_is_sent_between_two_flushes_goes_out_together() {
     assert!(node.xmpp_send(id, &owner, Outgoing::Element(&element("<a>&lt;</a>"))).is_none());
     assert!(node.xmpp_send(id, &owner, Outgoing::Raw(b"\r\n")).is_none());
     assert_eq!(node.info(conn).traffic.sent, 0);
-    node.xmpp_flush(id, &owner, 0);
+    node.xmpp_flush(id, &owner);
     let expected = b"<?xml version='1.0'?><stream:stream id='7'><a>&lt;</a>\r\n";
     assert_eq!(read_exactly(&client, expected.len()), expected);
     assert!(node.xmpp_send(id, &owner, Outgoing::End(b"stream:stream")).is_none());
@@ -146,27 +145,64 @@ fn what_is_sent_between_two_flushes_goes_out_together() {
 }
 
 #[test]
-fn an_owner_has_no_more_than_it_can_take() {
+fn an_owner_gets_a_measure_at_a_time() {
+    let node = Node::new();
+    let (id, owner, client) = session(&node);
+    let conn = node.system.connections()[0];
+    let all: String = (0..10_000).map(|n| format!("<iq id='{n}'/>")).collect();
+    let bytes = all.len();
+    let writer = write_in_background(&client, all.into_bytes());
+    assert_eq!(owner.event(), "<iq id='0'/>");
+    let mut taken = 1;
+    let mut before = node.info(conn).traffic.received;
+    while taken < 10_000 {
+        while owner.has_events() {
+            assert_eq!(owner.event(), format!("<iq id='{taken}'/>"));
+            taken += 1;
+        }
+        let more = owner.ask(id);
+        let received = node.info(conn).traffic.received;
+        assert!(received - before <= 2 * 4096, "{} bytes at once", received - before);
+        assert!(owner.events() <= 32, "{} events at once", owner.events());
+        before = received;
+        assert!(more || owner.has_events() || taken == 10_000 || !writer.is_finished());
+    }
+    writer.join().unwrap();
+    assert_eq!(before as usize, HEADER.len() + bytes);
+}
+
+#[test]
+fn a_peer_of_an_owner_that_does_not_ask_is_held_up_by_the_kernel() {
     let node = Node::new();
     let (id, owner, mut client) = session(&node);
     let conn = node.system.connections()[0];
-    let all: String = (0..100).map(|n| format!("<iq id='{n}'/>")).collect();
-    client.write_all(all.as_bytes()).unwrap();
-    eventually("all are there", || {
-        let info = node.info(conn);
-        info.traffic.received as usize == HEADER.len() + all.len() && info.inbound > 0
-    });
-    for n in 0..32 {
-        assert_eq!(owner.event(), format!("<iq id='{n}'/>"));
+    rustix::net::sockopt::set_socket_send_buffer_size(&client, 64 * 1024).unwrap();
+    let stanza = format!("<a>{}</a>", "x".repeat(10_000));
+    client.set_nonblocking(true).unwrap();
+    let all = stanza.repeat(3000).into_bytes();
+    let mut sent = 0;
+    // Until the kernel has taken nothing for a while: it may grow its buffers first.
+    let mut quiet = 0;
+    while quiet < 100 {
+        match client.write(&all[sent..]) {
+            Ok(n) => (sent, quiet) = (sent + n, 0),
+            Err(_) => {
+                quiet += 1;
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        }
+        assert!(sent < all.len(), "nothing holds it up");
     }
-    assert!(owner.is_quiet());
-    node.xmpp_flush(id, &owner, 32);
-    for n in 32..64 {
-        assert_eq!(owner.event(), format!("<iq id='{n}'/>"));
+    let info = node.info(conn);
+    assert_eq!((info.traffic.received as usize, info.inbound), (HEADER.len(), 0));
+    client.set_nonblocking(false).unwrap();
+    let writer = write_in_background(&client, all[sent..].to_vec());
+    for _ in 0..3000 {
+        assert_eq!(owner.event().len(), stanza.len());
     }
-    assert!(owner.is_quiet());
-    node.xmpp_flush(id, &owner, 1);
-    assert_eq!(owner.event(), "<iq id='64'/>");
+    writer.join().unwrap();
+    assert!(!owner.ask(id));
+    assert_eq!(node.info(conn).inbound, 0);
 }
 
 #[test]
@@ -176,9 +212,8 @@ fn the_next_stream_is_not_taken_for_part_of_this_one() {
     client.write_all(AUTH.as_bytes()).unwrap();
     client.write_all(HEADER).unwrap();
     assert_eq!(owner.event(), AUTH);
-    assert!(owner.is_quiet());
+    assert!(owner.is_told_nothing());
     node.system.xmpp_reset(id, owner.pid).unwrap();
-    node.xmpp_flush(id, &owner, 1);
     assert_eq!(owner.event(), "start stream:stream");
 }
 
@@ -227,11 +262,7 @@ fn a_lost_connection_is_told_after_all_that_came_before() {
     let all: String = (0..40).map(|n| format!("<iq id='{n}'/>")).collect();
     client.write_all(all.as_bytes()).unwrap();
     drop(client);
-    for n in 0..32 {
-        assert_eq!(owner.event(), format!("<iq id='{n}'/>"));
-    }
-    node.xmpp_flush(id, &owner, 32);
-    for n in 32..40 {
+    for n in 0..40 {
         assert_eq!(owner.event(), format!("<iq id='{n}'/>"));
     }
     assert_eq!(owner.event(), "gone");
@@ -260,7 +291,7 @@ fn a_client_that_reads_nothing_makes_its_owner_wait() {
         client
     });
     wait.woken();
-    node.xmpp_flush(id, &owner, 0);
+    node.xmpp_flush(id, &owner);
     drop(reader.join().unwrap());
 }
 
@@ -283,7 +314,10 @@ fn a_throttled_client_is_read_in_pieces() {
     let rate = Rate { bytes_per_second: 2000, burst: 500 };
     node.system.xmpp_shaper(id, owner.pid, Some(rate), &mut node.sink()).unwrap();
     client.write_all(format!("<a>{}</a>", "x".repeat(10_000)).as_bytes()).unwrap();
-    eventually("the first piece", || node.info(conn).traffic.received as usize >= HEADER.len() + 500);
+    eventually("the first piece", || {
+        assert!(owner.is_quiet());
+        node.info(conn).traffic.received as usize >= HEADER.len() + 500
+    });
     assert!((node.info(conn).traffic.received as usize) < HEADER.len() + 10_000, "the rest waits");
     node.system.xmpp_shaper(id, owner.pid, None, &mut node.sink()).unwrap();
     assert!(owner.event().starts_with("<a>x"), "without a bound all of it comes");
@@ -293,7 +327,7 @@ fn a_throttled_client_is_read_in_pieces() {
 fn a_throttle_is_not_the_clients_delay() {
     let node = Node::new();
     let stanza_timeout = Duration::from_millis(100);
-    node.system.set_xmpp_config(XmppConfig { stanza_timeout, ..XmppConfig::default() });
+    node.set_streams(stream::Config { stanza_timeout, ..stream::Config::default() });
     let (id, owner, mut client) = session(&node);
     let rate = Rate { bytes_per_second: 1000, burst: 1 };
     node.system.xmpp_shaper(id, owner.pid, Some(rate), &mut node.sink()).unwrap();
@@ -307,7 +341,7 @@ fn others_can_do_nothing_with_a_session() {
     let (id, _owner, _client) = session(&node);
     let other = node.spawn();
     let conn = node.system.connections()[0];
-    assert!(node.system.xmpp_flush(id, other.pid, 1, &mut node.sink()).is_err());
+    assert!(node.system.xmpp_flush(id, other.pid, &mut node.sink()).is_err());
     assert!(node.system.xmpp_close(id, other.pid, &mut node.sink()).is_err());
     assert!(node.system.xmpp_reset(id, other.pid).is_err());
     assert!(node.try_read(conn, &other, 0).is_err());

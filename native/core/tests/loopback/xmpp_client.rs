@@ -1,8 +1,8 @@
 //! Both ends of an XMPP session: a client's bytes, and an owner that takes events and sends elements.
 
 use crate::common::*;
-use megaphone_core::stream::{Element, ElementBuilder, Event, element_to_vec, parse_element};
-use megaphone_core::{Outgoing, XmppId};
+use megaphone_core::xmpp::{Element, ElementBuilder, Event, element_to_vec, parse_element};
+use megaphone_core::{Outgoing, XmppConfig, XmppId, stream};
 use std::io::Read;
 use std::net::TcpStream;
 
@@ -49,6 +49,11 @@ impl Process {
 }
 
 impl Node {
+    /// Streams that begin from here on have these settings.
+    pub(crate) fn set_streams(&self, stream: stream::Config) {
+        self.system.set_xmpp_config(XmppConfig { stream, ..XmppConfig::default() });
+    }
+
     #[track_caller]
     pub(crate) fn own(&self, id: XmppId, owner: &Process) {
         self.system.xmpp_started(id, owner.pid, &mut self.sink()).expect("xmpp_started");
@@ -62,19 +67,20 @@ impl Node {
     }
 
     #[track_caller]
-    pub(crate) fn xmpp_flush(&self, id: XmppId, owner: &Process, taken: u32) {
-        self.system.xmpp_flush(id, owner.pid, taken, &mut self.sink()).expect("flush");
+    pub(crate) fn xmpp_flush(&self, id: XmppId, owner: &Process) {
+        self.system.xmpp_flush(id, owner.pid, &mut self.sink()).expect("flush");
     }
 
     #[track_caller]
     pub(crate) fn say(&self, id: XmppId, owner: &Process, xml: &str) {
         assert!(self.xmpp_send(id, owner, Outgoing::Element(&element(xml))).is_none());
-        self.xmpp_flush(id, owner, 0);
+        self.xmpp_flush(id, owner);
     }
 
     #[track_caller]
     pub(crate) fn xmpp_close(&self, id: XmppId, owner: &Process) {
         self.system.xmpp_close(id, owner.pid, &mut self.sink()).expect("close");
+        owner.leaves(id);
     }
 }
 

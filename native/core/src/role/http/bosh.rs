@@ -14,15 +14,14 @@ use megaphone_proto::http::{CONTINUE, RequestHead};
 use megaphone_proto::xmpp::Limits;
 use std::sync::Arc;
 
-/// Queued answers above which no further request is taken.
-const UNSENT: usize = 64 * 1024;
-
 /// Requests under way.
 #[derive(Default)]
 pub(super) struct Bosh {
     exchange: Exchange,
     /// Who holds them. None: a session is being made.
     held: Vec<(u8, Option<Conn>)>,
+    /// The next request is a handler's: it has its turn when all of these are answered.
+    is_blocked: bool,
 }
 
 /// The extent of a request at the front of the input, in bytes.
@@ -33,8 +32,14 @@ struct Extent {
 }
 
 impl Bosh {
-    pub(super) fn has_room<H: Host>(&self, transport: &Transport<H>) -> bool {
-        self.exchange.has_room() && !self.exchange.is_last() && transport.outbound.len() < UNSENT
+    /// Whether the next request may be looked at.
+    pub(super) fn has_room(&self) -> bool {
+        self.exchange.has_room() && !self.is_blocked
+    }
+
+    /// The next request has to wait for these.
+    pub(super) fn block(&mut self) {
+        self.is_blocked = true;
     }
 
     /// The connection ends: its sessions' answers go to others.
@@ -89,7 +94,7 @@ impl<H: Host> Http<H> {
         sends_continue: bool,
     ) -> Next<H> {
         if transport.flags.ended {
-            return self.end_of_input(transport, cx);
+            return self.end_of_input(cx);
         }
         self.enter(Stage::Service, transport, cx);
         if sends_continue && matches!(self.serving, Serving::Nobody) {
@@ -120,7 +125,13 @@ impl<H: Host> Http<H> {
                     let number = self.consumed(transport, &head, extent);
                     self.bosh().held.push((number, Some(session)));
                     let ticket = Ticket { conn: cx.conn, number };
-                    let arrival = Arrival { ticket, secret, request: Box::new(request), bytes: body.len() };
+                    let arrival = Arrival {
+                        ticket,
+                        secret,
+                        request: Box::new(request),
+                        bytes: body.len(),
+                        is_hurried: false,
+                    };
                     cx.effects.push(Effect::Request { session, arrival });
                     Served::Taken
                 }
@@ -169,8 +180,11 @@ impl<H: Host> Http<H> {
     }
 
     fn start_when_idle(&mut self, transport: &mut Transport<H>, cx: &mut Cx<'_, H>) -> Next<H> {
-        match self.serving {
-            Serving::Bosh(_) => Next::Keep,
+        match &mut self.serving {
+            Serving::Bosh(bosh) => {
+                bosh.block();
+                Next::Keep
+            }
             _ => self.start(transport, cx),
         }
     }
@@ -185,7 +199,8 @@ impl<H: Host> Http<H> {
         self.bosh().exchange.begin(head)
     }
 
-    /// The session that a request has asked for is there. False when nothing waits for it any more.
+    /// The session that a request has asked for is there. False when nothing waits for it any more. To be followed by
+    /// a look where the input has ended: the session is to know.
     pub(crate) fn held_by(&mut self, number: u8, session: Conn) -> bool {
         let Serving::Bosh(bosh) = &mut self.serving else { return false };
         let Some((_, holder)) = bosh.held.iter_mut().find(|(held, _)| *held == number) else { return false };
@@ -252,7 +267,7 @@ impl<H: Host> Http<H> {
             self.stage = Stage::New;
         }
         if is_idle && is_last {
-            let is_unread = !transport.inbound.is_empty() || transport.flags.readable;
+            let is_unread = !transport.inbound.is_empty() || transport.flags.readable || self.is_unread();
             return Next::Close { lingers: is_unread };
         }
         Next::Keep
@@ -260,7 +275,7 @@ impl<H: Host> Http<H> {
 
     /// The client has closed its side. Requests that were received whole are answered all the same, and soon: who closes
     /// both sides looks the same, and is not to be taken for one who waits.
-    pub(super) fn end_of_input(&mut self, _transport: &mut Transport<H>, cx: &mut Cx<'_, H>) -> Next<H> {
+    pub(super) fn end_of_input(&mut self, cx: &mut Cx<'_, H>) -> Next<H> {
         let Serving::Bosh(bosh) = &mut self.serving else { return Next::Close { lingers: false } };
         for (number, session) in &bosh.held {
             if let Some(session) = *session {

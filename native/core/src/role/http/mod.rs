@@ -18,6 +18,9 @@ pub(crate) use handler::Step;
 use bosh::Bosh;
 use megaphone_proto::http::{CONTINUE, Progress, RequestError, Requests};
 
+/// Queued output above which no further request is taken.
+const UNSENT: usize = 64 * 1024;
+
 /// What has come of the request that nobody has yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -97,15 +100,15 @@ impl<H: Host> Http<H> {
             return false;
         }
         match (&self.serving, self.stage) {
+            // Read on all the same, for the end of the input.
+            (Serving::Nobody | Serving::Bosh(_), _) if !self.takes_more(transport) => held < most,
             (Serving::Nobody, Stage::Service) => self.requests.remaining() > held as u64,
             // What is there may be the next request, whole.
             (Serving::Nobody, Stage::New) => held == 0,
             (Serving::Nobody, _) => true,
             (Serving::Starting, _) => held < most,
-            (Serving::Bosh(bosh), Stage::Service) => {
-                bosh.has_room(transport) && self.requests.remaining() > held as u64
-            }
-            (Serving::Bosh(bosh), _) => bosh.has_room(transport) && held < most,
+            (Serving::Bosh(_), Stage::Service) => self.requests.remaining() > held as u64,
+            (Serving::Bosh(_), _) => held < most,
             (Serving::Handler(attached), _) => match &attached.reader {
                 // A request that is being collected has bounds of its own, as without a handler.
                 Some(reader) if reader.at_boundary => true,
@@ -158,10 +161,8 @@ impl<H: Host> Http<H> {
             if transport.fault.is_some() {
                 return Next::Close { lingers: false };
             }
-            if let Serving::Bosh(bosh) = &self.serving
-                && !bosh.has_room(transport)
-            {
-                return Next::Keep;
+            if !self.takes_more(transport) {
+                return self.await_room(transport, cx);
             }
             let stage = match self.advance(transport) {
                 // Its head was read before, and need not be for each byte that comes.
@@ -172,7 +173,7 @@ impl<H: Host> Http<H> {
                 },
                 Progress::Refused(error) => return self.refuse_in_turn(transport, error),
                 // What a peer that has closed its side is still receiving is its own.
-                _ if transport.flags.ended => return self.end_of_input(transport, cx),
+                _ if transport.flags.ended => return self.end_of_input(cx),
                 Progress::Idle => Stage::Idle,
                 Progress::Head => Stage::Head,
                 Progress::Body { send_continue } => {
@@ -185,6 +186,25 @@ impl<H: Host> Http<H> {
             self.enter(stage, transport, cx);
             return Next::Keep;
         }
+    }
+
+    /// Whether a next request may be taken. The answer would be queued behind what the client does not read.
+    fn takes_more(&self, transport: &Transport<H>) -> bool {
+        let has_room = match &self.serving {
+            Serving::Bosh(bosh) => bosh.has_room(),
+            _ => true,
+        };
+        has_room && transport.outbound.len() < UNSENT
+    }
+
+    fn await_room(&mut self, transport: &mut Transport<H>, cx: &mut Cx<'_, H>) -> Next<H> {
+        match self.serving {
+            Serving::Bosh(_) if transport.flags.ended => return self.end_of_input(cx),
+            // A client that takes nothing is as good as silent.
+            Serving::Nobody => self.enter(Stage::Idle, transport, cx),
+            _ => {}
+        }
+        Next::Keep
     }
 
     fn lacks_body(&self, transport: &Transport<H>) -> bool {
@@ -209,10 +229,13 @@ impl<H: Host> Http<H> {
 
     /// Answers the request at the front, or has it answered.
     fn serve(&mut self, transport: &mut Transport<H>, cx: &mut Cx<'_, H>) -> Served<H> {
-        match (self.service(transport), &self.serving) {
+        match (self.service(transport), &mut self.serving) {
             (Some(Service::Bosh), _) => self.serve_bosh(transport, cx),
             // Whatever is answered otherwise comes when those before it are answered.
-            (_, Serving::Bosh(_)) => Served::Not(Next::Keep),
+            (_, Serving::Bosh(bosh)) => {
+                bosh.block();
+                Served::Not(Next::Keep)
+            }
             (Some(Service::WebSocket), _) => Served::Not(self.upgrade(transport, cx)),
             (None, _) => Served::Not(self.start(transport, cx)),
         }
@@ -244,6 +267,8 @@ impl<H: Host> Http<H> {
             // A slow client may be silent because it is still receiving.
             (Serving::Nobody, Stage::New | Stage::Idle) => Next::Close { lingers: false },
             (Serving::Bosh(_), Stage::New | Stage::Idle) => Next::Keep,
+            // A refusal would be taken for the answer to a request before it.
+            (Serving::Bosh(_), _) => Next::Close { lingers: true },
             (_, Stage::Head) => refuse(transport, RequestError::HeadTimeout),
             // The request of a body that is being discarded has had its answer.
             (_, Stage::Body) if self.requests.is_skipping() => Next::Close { lingers: true },
