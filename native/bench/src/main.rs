@@ -1,5 +1,6 @@
 //! Load generator and measurements of Megaphone.
 
+mod arguments;
 mod client;
 mod commands;
 mod compare;

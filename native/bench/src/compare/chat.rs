@@ -13,7 +13,7 @@ use crate::compare::flow::{self, Flow, Plan};
 use crate::compare::lab::{Lab, Online};
 use crate::compare::outcome::Trial;
 use crate::compare::target::{Bound, Target};
-use crate::generator::orders::{Kind, Rate};
+use crate::generator::orders::{BODY, Kind, Rate};
 use crate::server::variant::{STOCK, Variant};
 
 /// The comparison. It has one rate for each transport, the same for all variants and rounds.
@@ -21,9 +21,6 @@ use crate::server::variant::{STOCK, Variant};
 pub(crate) struct Chat {
     rates: BTreeMap<&'static str, f64>,
 }
-
-/// Forty characters, about what people write.
-pub(crate) const BODY: &str = "It is forty characters that people write";
 
 /// A rate is searched for by so many probes at most,
 const PROBES: u32 = 6;

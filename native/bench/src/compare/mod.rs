@@ -1,14 +1,14 @@
 //! Comparisons: each measures all variants in turn, several times, and says what came out.
 
 mod bosh;
-pub(crate) mod chat;
+mod chat;
 mod flow;
 mod http;
 mod idle;
 mod lab;
 mod logins;
 mod memory;
-pub(crate) mod outcome;
+mod outcome;
 mod plot;
 mod publish;
 mod report;
@@ -59,7 +59,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) users: Option<usize>,
     /// Messages a second of the chat comparison, instead of what --load comes to.
-    #[arg(long, value_parser = crate::commands::rate)]
+    #[arg(long, value_parser = crate::arguments::rate)]
     pub(crate) rate: Option<f64>,
     /// Percent of all processors that stock ejabberd and the generator together keep busy in the chat comparison.
     #[arg(long, default_value_t = 70, value_parser = clap::value_parser!(u8).range(10..=95))]
