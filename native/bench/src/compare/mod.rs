@@ -4,6 +4,7 @@ mod bosh;
 mod case;
 mod chat;
 mod figure;
+mod flood;
 mod flow;
 mod http;
 mod idle;

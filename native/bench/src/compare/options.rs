@@ -21,6 +21,8 @@ pub(crate) enum Choice {
     Chat,
     /// Pings through BOSH.
     Bosh,
+    /// Latency of HTTP while WebSocket peers send pongs without pause.
+    Flood,
     /// Everything.
     All,
 }

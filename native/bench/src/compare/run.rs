@@ -6,7 +6,7 @@ use crate::compare::case::Case;
 use crate::compare::lab::Lab;
 use crate::compare::options::{Choice, Options};
 use crate::compare::outcome::{CaseOutcome, Trial};
-use crate::compare::{bosh, chat, http, idle, logins, memory, publish, report, save};
+use crate::compare::{bosh, chat, flood, http, idle, logins, memory, publish, report, save};
 use crate::server::variant::Variant;
 use crate::status::Status;
 
@@ -27,13 +27,14 @@ pub(crate) fn run(options: &Options) -> Result<Status> {
 }
 
 fn cases(choice: Choice) -> Vec<Box<dyn Case>> {
-    let all: [(Choice, Box<dyn Case>); 6] = [
+    let all: [(Choice, Box<dyn Case>); 7] = [
         (Choice::Idle, Box::new(idle::Idle)),
         (Choice::Http, Box::new(http::Http)),
         (Choice::Memory, Box::new(memory::Memory)),
         (Choice::Logins, Box::new(logins::Logins)),
         (Choice::Chat, Box::new(chat::Chat::default())),
         (Choice::Bosh, Box::new(bosh::Bosh)),
+        (Choice::Flood, Box::new(flood::Flood)),
     ];
     all.into_iter()
         .filter(|(name, _)| choice == Choice::All || choice == *name)
