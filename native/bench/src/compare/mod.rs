@@ -21,5 +21,6 @@ mod rounds;
 pub(crate) mod run;
 mod save;
 mod schedule;
+mod shapes;
 mod site;
 mod target;

@@ -23,6 +23,8 @@ pub(crate) enum Choice {
     Bosh,
     /// Latency of HTTP while WebSocket peers send pongs without pause.
     Flood,
+    /// Time for long stanzas of different shapes.
+    Shapes,
     /// Everything.
     All,
 }

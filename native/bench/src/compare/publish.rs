@@ -15,7 +15,7 @@ use crate::server::variant::{ask_erlang, ejabberd_version};
 const HEADER: &str = "# Benchmarks\n\n\
     Written by `scripts/bench --publish`, which says in each section what it ran and on what. Servers and load \
     generator share one machine.\n\n\
-    How times are measured (http, chat, logins, bosh, flood):\n\n\
+    How times are measured (http, chat, logins, bosh, flood, shapes):\n\n\
     - Both servers are up, with all their users online, and only one of them is under load. They are measured in \
     short windows that alternate: A B, B A, A B and so on, at least five of each. What changes on the machine in \
     the meantime touches both alike, window i of one is a neighbour of window i of the other, and neither is \

@@ -6,7 +6,7 @@ use crate::compare::case::Case;
 use crate::compare::lab::Lab;
 use crate::compare::options::{Choice, Options};
 use crate::compare::outcome::{CaseOutcome, Trial};
-use crate::compare::{bosh, chat, flood, http, idle, logins, memory, publish, report, save};
+use crate::compare::{bosh, chat, flood, http, idle, logins, memory, publish, report, save, shapes};
 use crate::server::variant::Variant;
 use crate::status::Status;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(options: &Options) -> Result<Status> {
 }
 
 fn cases(choice: Choice) -> Vec<Box<dyn Case>> {
-    let all: [(Choice, Box<dyn Case>); 7] = [
+    let all: [(Choice, Box<dyn Case>); 8] = [
         (Choice::Idle, Box::new(idle::Idle)),
         (Choice::Http, Box::new(http::Http)),
         (Choice::Memory, Box::new(memory::Memory)),
@@ -35,6 +35,7 @@ fn cases(choice: Choice) -> Vec<Box<dyn Case>> {
         (Choice::Chat, Box::new(chat::Chat::default())),
         (Choice::Bosh, Box::new(bosh::Bosh)),
         (Choice::Flood, Box::new(flood::Flood)),
+        (Choice::Shapes, Box::new(shapes::Shapes)),
     ];
     all.into_iter()
         .filter(|(name, _)| choice == Choice::All || choice == *name)

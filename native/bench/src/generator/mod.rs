@@ -12,6 +12,7 @@ pub(crate) mod pace;
 pub(crate) mod phase;
 pub(crate) mod probe;
 pub(crate) mod shared;
+pub(crate) mod solo;
 
 /// Connections that one worker takes, within the usual hard limit of 20,000 descriptors a table.
 pub(crate) const CONNECTIONS_A_WORKER: usize = 18_000;

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -55,6 +55,11 @@ impl Meter {
     pub(crate) fn start(server: Option<u32>) -> Result<Self> {
         let before = Sample::take()?;
         Ok(Self { since: Instant::now(), server, before })
+    }
+
+    /// Time since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// What was used since the start.
