@@ -1,17 +1,21 @@
 //! Load generator and measurements of Megaphone.
 
+mod arguments;
 mod client;
 mod commands;
 mod compare;
 mod generator;
 mod measure;
 mod server;
+mod status;
 mod sys;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use crate::status::Status;
 
 /// Puts real XMPP and HTTP clients on a server, and measures what they cost it.
 #[derive(Debug, Parser)]
@@ -24,7 +28,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Compares servers that it starts itself.
-    Compare(compare::Options),
+    Compare(compare::options::Options),
     /// Puts XMPP users on a server: log in, hold or chat, log out.
     Load(commands::load::Options),
     /// Sends plain HTTP requests to a server.
@@ -37,8 +41,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(2),
+        Ok(status) => status.into(),
         Err(error) => {
             eprintln!("megaphone-bench: {error:#}");
             ExitCode::FAILURE
@@ -46,14 +49,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether there were no errors of connections or users.
-fn run(arguments: Arguments) -> Result<bool> {
+fn run(arguments: Arguments) -> Result<Status> {
     sys::raise_descriptor_limit()?;
     match arguments.command {
-        Command::Compare(options) => compare::run(&options),
-        Command::Load(options) => commands::load::run(&options),
-        Command::Http(options) => commands::http::run(&options),
-        Command::Hold(options) => commands::hold::run(&options),
-        Command::Listen(options) => commands::listen::run(&options),
+        Command::Compare(options) => compare::run::run(&options),
+        Command::Load(options) => commands::load::run(&options).map(Status::of),
+        Command::Http(options) => commands::http::run(&options).map(Status::of),
+        Command::Hold(options) => commands::hold::run(&options).map(Status::of),
+        Command::Listen(options) => commands::listen::run(&options).map(Status::of),
     }
 }

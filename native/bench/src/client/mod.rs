@@ -12,8 +12,6 @@ pub(crate) mod ws;
 use std::fmt;
 use std::io::ErrorKind;
 
-use crate::generator::io::Gone;
-
 /// Why a user was given up, or has to try again where an order allows that ([`Failure::is_passing`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -43,16 +41,6 @@ impl Failure {
     /// Whether the same user may find the server willing a moment later: it was busy, and asked nothing yet.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self, Self::TurnedAway(_))
-    }
-}
-
-impl From<Gone> for Failure {
-    fn from(gone: Gone) -> Self {
-        match gone {
-            Gone::Dial(kind) => Self::Dial(kind),
-            Gone::ByPeer => Self::Closed,
-            Gone::Broken(kind) => Self::Broken(kind),
-        }
     }
 }
 

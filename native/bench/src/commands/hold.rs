@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use crate::commands::{print_verdict, rate, resolve};
+use crate::arguments::rate;
+use crate::commands::{print_verdict, resolve};
 use crate::generator::http_load::{Load, Plan};
 use crate::generator::http_run::HttpRun;
 use crate::measure::process;

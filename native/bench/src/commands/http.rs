@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use crate::commands::{print_verdict, rate, resolve, show};
+use crate::arguments::rate;
+use crate::commands::{print_verdict, resolve, show};
 use crate::generator::http_load::{Load, Plan};
 use crate::generator::http_run::HttpRun;
 use crate::generator::latency::Summary;

@@ -7,14 +7,14 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::arguments::rate;
 use crate::client::sasl::Auth;
 use crate::client::session::Accounts;
 use crate::client::user::Transport;
-use crate::commands::{print_verdict, rate, resolve, show};
-use crate::compare::chat::BODY;
+use crate::commands::{print_verdict, resolve, show};
 use crate::generator::crowd_run::CrowdRun;
 use crate::generator::latency::Summary;
-use crate::generator::orders::{Arrival, Kind, Members, PhaseReport, Rate};
+use crate::generator::orders::{Arrival, BODY, Kind, Members, PhaseReport, Rate};
 use crate::measure::{kernel, process};
 
 /// Options of `load`.

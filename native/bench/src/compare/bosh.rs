@@ -5,12 +5,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::client::user::Transport;
-use crate::compare::Case;
+use crate::compare::case::Case;
 use crate::compare::flow::{self, Plan};
 use crate::compare::lab::Lab;
-use crate::compare::outcome::Trial;
+use crate::compare::outcome::CaseOutcome;
+use crate::compare::rounds;
+use crate::compare::site::{Site, with_everybody_online};
 use crate::generator::orders::{Kind, Rate};
-use crate::server::variant::Variant;
 
 /// The comparison.
 pub(crate) struct Bosh;
@@ -18,20 +19,29 @@ pub(crate) struct Bosh;
 const USERS: [usize; 3] = [1, 20, 200];
 
 impl Bosh {
-    fn measure_users(lab: &Lab<'_>, variant: &Variant, users: usize, trial: &mut Trial) -> Result<()> {
+    fn seconds(lab: &Lab<'_>) -> u64 {
+        lab.pick(2, 5)
+    }
+
+    fn measure(lab: &Lab<'_>, sites: &mut [Site], users: usize, outcome: &mut CaseOutcome) -> Result<()> {
         let plan = Plan {
             kind: Kind::Ping,
             rate: Rate::Closed,
             body: "",
             warm: Duration::from_secs(1),
-            long: Duration::from_secs(lab.pick(4, 15)),
+            long: Duration::from_secs(Self::seconds(lab)),
         };
-        let mut site = lab.start_with_accounts(variant, Transport::Bosh, users)?;
         let prefix = format!("{users} users: ");
-        let flow =
-            site.with_everybody_online(lab, &prefix, trial, |online| flow::measure(lab, &online, &plan))?;
-        flow.report(trial, &prefix, "ping");
-        Ok(())
+        let mut trials = lab.trials();
+        let result = with_everybody_online(lab, sites, users, &prefix, &mut trials, |online| {
+            rounds::alternate(lab, &format!("{users} users"), outcome, |variant, trial| {
+                flow::measure(lab, &online[variant], &plan)?.report(trial, &prefix, "ping");
+                Ok(())
+            });
+            Ok(())
+        });
+        lab.keep(outcome, trials);
+        result
     }
 }
 
@@ -42,16 +52,18 @@ impl Case for Bosh {
 
     fn describe(&self, lab: &Lab<'_>) -> String {
         format!(
-            "{USERS:?} users on BOSH ping the server for {} s, each as soon as its last ping is answered: \
-             about a request for each ping.",
-            lab.pick(4, 15)
+            "{USERS:?} users on BOSH ping the server in windows of {} s, each as soon as its last ping is \
+             answered: about a request for each ping.",
+            Self::seconds(lab)
         )
     }
 
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
+    fn run(&mut self, lab: &Lab<'_>, outcome: &mut CaseOutcome) -> Result<()> {
+        let most = USERS.into_iter().max().unwrap_or_default();
+        let mut sites = Site::start_all(lab, Transport::Bosh, most)?;
         for users in USERS {
-            if let Err(error) = Self::measure_users(lab, variant, users, trial) {
-                trial.lose(&format!("{users} users"), &error);
+            if let Err(error) = Self::measure(lab, &mut sites, users, outcome) {
+                outcome.lose(&format!("{users} users"), &error);
             }
         }
         Ok(())

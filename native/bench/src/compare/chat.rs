@@ -4,31 +4,38 @@ use std::collections::BTreeMap;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::client::user::Transport;
-use crate::compare::Case;
-use crate::compare::flow::{self, Flow, Plan};
-use crate::compare::lab::{Lab, Online};
-use crate::compare::outcome::Trial;
+use crate::compare::case::Case;
+use crate::compare::flow::{self, Plan};
+use crate::compare::lab::Lab;
+use crate::compare::outcome::{CaseOutcome, Trial};
+use crate::compare::rounds;
+use crate::compare::schedule::DISTURBING;
+use crate::compare::site::{Online, Site, with_everybody_online};
 use crate::compare::target::{Bound, Target};
-use crate::generator::orders::{Kind, Rate};
+use crate::generator::orders::{BODY, Kind, Rate};
+use crate::measure::machine::Usage;
 use crate::server::variant::{STOCK, Variant};
 
-/// The comparison. It has one rate for each transport, the same for all variants and rounds.
+/// The comparison. It has one rate for each transport, the same for all variants and windows.
 #[derive(Default)]
 pub(crate) struct Chat {
     rates: BTreeMap<&'static str, f64>,
 }
 
-/// Forty characters, about what people write.
-pub(crate) const BODY: &str = "It is forty characters that people write";
+/// Whose trial the search for a rate is, which is no variant's.
+const PREPARATION: &str = "preparation";
 
 /// A rate is searched for by so many probes at most,
 const PROBES: u32 = 6;
 /// until the load is so close to what was asked for, as a part of all processors.
 const CLOSE: f64 = 0.03;
+
+/// So many more when other programs disturb some.
+const SPARE_PROBES: u32 = 6;
 
 /// The part of a rate that has to arrive in time for it to count as kept.
 const KEPT: f64 = 0.9;
@@ -38,10 +45,12 @@ const KEPT: f64 = 0.9;
 struct Probe {
     /// Messages a second.
     rate: f64,
-    /// The part of all processors that server and generator kept busy, at least 1 when the rate was not kept.
+    /// The part of all processors that server and generator kept busy, or would have if the rate had been kept.
     load: f64,
     /// The server's part in that.
     server: f64,
+    /// Cores that other programs kept busy.
+    others: f64,
 }
 
 impl Chat {
@@ -49,61 +58,123 @@ impl Chat {
         lab.options.users.unwrap_or(lab.pick(500, 2000))
     }
 
-    fn plan(rate: f64, seconds: u64) -> Plan<'static> {
+    fn seconds(lab: &Lab<'_>) -> u64 {
+        lab.pick(3, 10)
+    }
+
+    fn plan(lab: &Lab<'_>, rate: f64, seconds: u64) -> Plan<'static> {
         Plan {
             kind: Kind::Chat,
             rate: Rate::Fixed(rate),
             body: BODY,
-            warm: Duration::from_secs(2),
+            warm: Duration::from_secs(lab.pick(1, 2)),
             long: Duration::from_secs(seconds),
         }
     }
 
-    fn measure_transport(
-        &self,
-        lab: &Lab<'_>,
-        variant: &Variant,
-        transport: Transport,
-        trial: &mut Trial,
-    ) -> Result<()> {
-        let rate = *self.rates.get(transport.name()).context("no rate was found")?;
-        let plan = Self::plan(rate, lab.pick(5, 20));
-        let mut site = lab.start_with_accounts(variant, transport, Self::users(lab))?;
+    /// All variants' users stay online throughout; only one variant's send at a time.
+    fn measure(&mut self, lab: &Lab<'_>, transport: Transport, outcome: &mut CaseOutcome) -> Result<()> {
+        let users = Self::users(lab);
         let prefix = format!("{}: ", transport.name());
-        let flow =
-            site.with_everybody_online(lab, &prefix, trial, |online| flow::measure(lab, &online, &plan))?;
-        flow.report(trial, &prefix, "message");
-        Ok(())
+        let mut sites = Site::start_all(lab, transport, users)?;
+        let mut trials = lab.trials();
+        let result = with_everybody_online(lab, &mut sites, users, &prefix, &mut trials, |online| {
+            let rate = Self::rate(lab, transport, online, outcome)?;
+            self.rates.insert(transport.name(), rate);
+            let plan = Self::plan(lab, rate, Self::seconds(lab));
+            rounds::alternate(lab, transport.name(), outcome, |variant, trial| {
+                flow::measure(lab, &online[variant], &plan)?.report(trial, &prefix, "message");
+                Ok(())
+            });
+            Ok(())
+        });
+        lab.keep(outcome, trials);
+        result
+    }
+
+    /// The rate that was asked for, or that stock ejabberd is found to take among those who are `online`, or by
+    /// itself.
+    fn rate(
+        lab: &Lab<'_>,
+        transport: Transport,
+        online: &[Online<'_>],
+        outcome: &mut CaseOutcome,
+    ) -> Result<f64> {
+        if let Some(rate) = lab.options.rate {
+            return Ok(rate);
+        }
+        if let Some(stock) = lab.variants.iter().position(|variant| variant.name == STOCK) {
+            return Self::calibrate(lab, transport, &online[stock], outcome);
+        }
+        let users = Self::users(lab);
+        let mut site = [Site::start(lab, &Variant::named(STOCK)?, transport, users)?];
+        let mut trial = [Trial::default()];
+        let result = with_everybody_online(lab, &mut site, users, "", &mut trial, |online| {
+            Self::calibrate(lab, transport, &online[0], outcome)
+        });
+        trial.into_iter().for_each(|trial| outcome.keep(PREPARATION, trial));
+        result
     }
 
     /// The rate at which stock ejabberd and the generator load the machine as asked for.
-    fn calibrate(lab: &Lab<'_>, transport: Transport, trial: &mut Trial) -> Result<f64> {
-        let stock = Variant::named(STOCK)?;
-        let mut site = lab.start_with_accounts(&stock, transport, Self::users(lab))?;
-        let prefix = format!("{}: ", transport.name());
+    fn calibrate(
+        lab: &Lab<'_>,
+        transport: Transport,
+        stock: &Online<'_>,
+        outcome: &mut CaseOutcome,
+    ) -> Result<f64> {
         let aim = f64::from(lab.options.load) / 100.0;
-        let found = site.with_everybody_online(lab, &prefix, trial, |online| {
-            search(first_rate(transport), aim, |rate| Self::probe(lab, &online, rate))
-        })?;
+        let mut spare = SPARE_PROBES;
+        let found = search(first_rate(transport), aim, |rate| Self::probe(lab, stock, rate, &mut spare))?;
+        let name = transport.name();
+        let mut trial = Trial::default();
         trial.notes.push(format!(
-            "{prefix}{:.0} messages a second load the machine to {:.0} %, of which {:.0} % are the server's",
+            "{name}: {:.0} messages a second load the machine to {:.0} %, of which {:.0} % are the server's; others \
+             kept {:.2} cores busy",
             found.rate,
             found.load * 100.0,
-            found.server * 100.0
+            found.server * 100.0,
+            found.others
         ));
-        trial.keep(&format!("{prefix}calibration"), found);
+        trial.keep(&format!("{name}: calibration"), found);
+        outcome.keep(PREPARATION, trial);
+        if found.others > DISTURBING {
+            outcome.doubts.push(format!("Other programs disturbed the search for the rate of {name}."));
+        }
         Ok(found.rate)
     }
 
-    fn probe(lab: &Lab<'_>, online: &Online<'_>, rate: f64) -> Result<Probe> {
-        eprintln!("chat: {} at {rate:.0} messages a second", online.label);
-        let flow: Flow = flow::measure(lab, online, &Self::plan(rate, lab.pick(4, 8)))?;
-        let cores = available_parallelism()?.get() as f64;
-        let (server, own) = (flow.server_cores / cores, flow.own_cores / cores);
-        // What does not arrive as fast as it is sent is more than the machine can take, also when it looks idle:
-        // somebody else has the processors.
-        let load = if flow.rate < rate * KEPT { (server + own).max(1.0) } else { server + own };
-        Ok(Probe { rate, load, server })
+    /// Tries a rate, and again while other programs disturb and there are `spare` tries.
+    fn probe(lab: &Lab<'_>, online: &Online<'_>, rate: f64, spare: &mut u32) -> Result<Probe> {
+        let plan = Self::plan(lab, rate, lab.pick(2, 4));
+        loop {
+            let flow = flow::measure(lab, online, &plan)?;
+            let found = Probe::of(rate, flow.rate, &flow.usage, available_parallelism()?.get());
+            eprintln!(
+                "chat: {} at {rate:.0} messages a second: load {:.2}, others {:.2} cores",
+                online.label, found.load, found.others
+            );
+            if found.others <= DISTURBING || *spare == 0 {
+                return Ok(found);
+            }
+            *spare -= 1;
+        }
+    }
+}
+
+impl Probe {
+    /// `kept` messages a second arrived when `rate` were sent.
+    fn of(rate: f64, kept: f64, usage: &Usage, cores: usize) -> Self {
+        let (server, own) = (usage.server_cores() / cores as f64, usage.own_cores() / cores as f64);
+        let others = usage.others;
+        // What does not arrive as fast as it is sent is more than the machine can take, unless somebody else has
+        // the processors: then it would take so much more of them.
+        let load = match kept < rate * KEPT {
+            true if others > DISTURBING => (server + own) * rate / kept.max(1.0),
+            true => (server + own).max(1.0),
+            false => server + own,
+        };
+        Self { rate, load, server, others }
     }
 }
 
@@ -153,25 +224,13 @@ impl Case for Chat {
             ),
         };
         format!(
-            "{} users send each other messages of {} characters for {} s at a fixed rate a second ({}; {origin}). \
-             Latency: from the time at which a message was due until its receiver has read it.",
+            "{} users send each other messages of {} characters in windows of {} s at a fixed rate a second ({}; \
+             {origin}). Latency: from the time at which a message was due until its receiver has read it.",
             Self::users(lab),
             BODY.len(),
-            lab.pick(5, 20),
+            Self::seconds(lab),
             rates.join(", ")
         )
-    }
-
-    fn prepare(&mut self, lab: &Lab<'_>, trial: &mut Trial) -> Result<()> {
-        lab.each_transport(trial, |transport, trial| {
-            let rate = match lab.options.rate {
-                Some(rate) => rate,
-                None => Self::calibrate(lab, transport, trial)?,
-            };
-            self.rates.insert(transport.name(), rate);
-            Ok(())
-        });
-        Ok(())
     }
 
     fn targets(&self) -> Vec<Target> {
@@ -187,8 +246,12 @@ impl Case for Chat {
             .collect()
     }
 
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
-        lab.each_transport(trial, |transport, trial| self.measure_transport(lab, variant, transport, trial));
+    fn run(&mut self, lab: &Lab<'_>, outcome: &mut CaseOutcome) -> Result<()> {
+        for transport in &lab.options.transports {
+            if let Err(error) = self.measure(lab, *transport, outcome) {
+                outcome.lose(transport.name(), &error);
+            }
+        }
         Ok(())
     }
 }
@@ -199,16 +262,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_rate_that_is_not_kept_fills_the_machine_unless_others_have_it() {
+        let usage = |others| Usage { seconds: 1.0, server: 0.8, own: 0.2, others };
+        assert_eq!(Probe::of(1000.0, 990.0, &usage(0.0), 2).load, 0.5);
+        assert_eq!(Probe::of(1000.0, 500.0, &usage(0.0), 2).load, 1.0);
+        assert_eq!(Probe::of(1000.0, 800.0, &usage(1.0), 2).load, 0.625);
+    }
+
+    #[test]
     fn a_search_ends_close_to_its_aim() {
         // Half a fixed cost, half a cost of each message.
-        let server = |rate: f64| Ok(Probe { rate, load: 0.1 + rate / 10_000.0, server: 0.0 });
+        let server = |rate: f64| Ok(Probe { rate, load: 0.1 + rate / 10_000.0, server: 0.0, others: 0.0 });
         let found = search(500.0, 0.7, server).unwrap();
         assert!((found.load - 0.7).abs() <= CLOSE, "{found:?}");
     }
 
     #[test]
     fn a_search_gets_down_from_a_machine_that_is_full() {
-        let server = |rate: f64| Ok(Probe { rate, load: (rate / 1000.0).min(1.0), server: 0.0 });
+        let server = |rate: f64| Ok(Probe { rate, load: (rate / 1000.0).min(1.0), server: 0.0, others: 0.0 });
         let found = search(4000.0, 0.7, server).unwrap();
         assert!((found.load - 0.7).abs() <= CLOSE, "{found:?}");
     }
@@ -218,7 +289,7 @@ mod tests {
         let mut probes = 0;
         let found = search(1.0, 0.7, |rate| {
             probes += 1;
-            Ok(Probe { rate, load: if rate == 2.0 { 0.3 } else { 0.1 }, server: 0.0 })
+            Ok(Probe { rate, load: if rate == 2.0 { 0.3 } else { 0.1 }, server: 0.0, others: 0.0 })
         });
         assert_eq!((found.unwrap().rate, probes), (2.0, PROBES));
     }

@@ -7,15 +7,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::compare::Case;
+use crate::compare::case::Case;
+use crate::compare::figure::Unit;
 use crate::compare::lab::Lab;
-use crate::compare::outcome::{Trial, Unit};
+use crate::compare::outcome::{CaseOutcome, Trial};
+use crate::compare::rounds;
 use crate::generator::http_load::{Load, Plan};
 use crate::generator::http_run::HttpRun;
 use crate::generator::latency::Summary;
-use crate::measure::process::cpu_seconds;
-use crate::server::HOST;
-use crate::server::variant::Variant;
+use crate::measure::machine::Meter;
+use crate::server::{HOST, Server};
 
 /// The comparison.
 pub(crate) struct Http;
@@ -28,6 +29,9 @@ const CONNECTIONS: [usize; 3] = [1, 100, 1000];
 /// The rate of the latency measurement, about a quarter of what two cores serve.
 const FIXED_RATE: f64 = 5000.0;
 const FIXED_CONNECTIONS: usize = 100;
+/// Lengths of windows, of a quick run and a full one.
+const WRK_SECONDS: (u64, u64) = (2, 6);
+const FIXED_SECONDS: (u64, u64) = (3, 10);
 
 /// The request that is measured.
 pub(crate) fn request(target: SocketAddr) -> Vec<u8> {
@@ -42,49 +46,60 @@ impl Case for Http {
     fn describe(&self, lab: &Lab<'_>) -> String {
         format!(
             "GET {ROUTE} on keep-alive connections. Requests a second: `wrk -t1` with {CONNECTIONS:?} \
-             connections for {} s each. Latency: {FIXED_RATE} requests a second on {FIXED_CONNECTIONS} \
-             connections for {} s, counted from the time at which a request was due.",
-            lab.pick(4, 15),
-            lab.pick(5, 15)
+             connections in windows of {} s. Latency: {FIXED_RATE} requests a second on {FIXED_CONNECTIONS} \
+             connections in windows of {} s, counted from the time at which a request was due.",
+            lab.pick(WRK_SECONDS.0, WRK_SECONDS.1),
+            lab.pick(FIXED_SECONDS.0, FIXED_SECONDS.1)
         )
     }
 
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
-        let server = lab.start(variant, 2000)?;
+    fn run(&mut self, lab: &Lab<'_>, outcome: &mut CaseOutcome) -> Result<()> {
+        let servers = lab.start_all(CONNECTIONS.into_iter().max().unwrap_or_default() + FIXED_CONNECTIONS)?;
+        // Loads code and grows tables, which is no cost of a request.
+        servers.iter().try_for_each(|server| wrk(server.http, FIXED_CONNECTIONS, 1).map(|_| ()))?;
         for connections in CONNECTIONS {
-            let bar = lab.bar(format!("{}: wrk, {connections} connections", variant.name), 1);
-            let cpu = cpu_seconds(server.pid())?;
-            let figures = wrk(server.http, connections, lab.pick(4, 15))?;
-            let cpu = cpu_seconds(server.pid())? - cpu;
-            bar.finish_and_clear();
-            let each = cpu * 1e6 / (figures.answered.max(1) as f64);
-            trial.add(format!("requests, {connections} connections"), Unit::PerSecond, figures.rate);
-            trial.add(format!("CPU a request, {connections} connections"), Unit::Microseconds, each);
-            trial.failed(figures.failures());
-            trial.keep(&format!("wrk, {connections} connections"), &figures);
+            let label = format!("{connections} connections");
+            rounds::alternate(lab, &label, outcome, |variant, trial| {
+                most_requests(lab, &servers[variant], connections, trial)
+            });
         }
-        fixed_rate(trial, lab, variant, server.http)?;
+        rounds::alternate(lab, "fixed rate", outcome, |variant, trial| {
+            fixed_rate(lab, &servers[variant], trial)
+        });
         Ok(())
     }
 }
 
-fn fixed_rate(trial: &mut Trial, lab: &Lab<'_>, variant: &Variant, target: SocketAddr) -> Result<()> {
-    let long = Duration::from_secs(lab.pick(5, 15));
+/// As many requests as wrk gets answered.
+fn most_requests(lab: &Lab<'_>, server: &Server, connections: usize, trial: &mut Trial) -> Result<()> {
+    let meter = Meter::start(Some(server.pid()))?;
+    let figures = wrk(server.http, connections, lab.pick(WRK_SECONDS.0, WRK_SECONDS.1))?;
+    let usage = meter.stop()?;
+    trial.disturbed_by(usage.others);
+    let each = usage.server * 1e6 / (figures.answered.max(1) as f64);
+    trial.add(format!("requests, {connections} connections"), Unit::PerSecond, figures.rate);
+    trial.add(format!("CPU a request, {connections} connections"), Unit::Microseconds, each);
+    trial.failed(figures.failures());
+    trial.keep(&format!("wrk, {connections} connections"), &figures);
+    Ok(())
+}
+
+fn fixed_rate(lab: &Lab<'_>, server: &Server, trial: &mut Trial) -> Result<()> {
     let plan = Plan {
         connections: FIXED_CONNECTIONS,
         ramp: 1000.0,
-        request: request(target),
-        load: Load::Fixed(FIXED_RATE, long),
+        request: request(server.http),
+        load: Load::Fixed(FIXED_RATE, Duration::from_secs(lab.pick(FIXED_SECONDS.0, FIXED_SECONDS.1))),
         patience: Duration::from_secs(20),
     };
-    let bar = lab.bar(format!("{}: {FIXED_RATE} requests a second", variant.name), 1);
-    let (outcome, failures) = HttpRun::start(&plan, target)?.finish()?;
-    bar.finish_and_clear();
-    let latency = Summary::of(&outcome.latency);
-    trial.add("latency p50 at a fixed rate", Unit::Milliseconds, latency.p50);
-    trial.add("latency p99 at a fixed rate", Unit::Milliseconds, latency.p99);
+    let meter = Meter::start(Some(server.pid()))?;
+    let (outcome, failures) = HttpRun::start(&plan, server.http)?.finish()?;
+    let usage = meter.stop()?;
+    trial.disturbed_by(usage.others);
+    trial.add_latency("fixed rate: ", &Summary::of(&outcome.latency));
+    let each = usage.server * 1e6 / (outcome.answered.max(1) as f64);
+    trial.add("fixed rate: CPU a request", Unit::Microseconds, each);
     trial.failed(failures);
-    trial.keep("latency at a fixed rate", &latency);
     Ok(())
 }
 

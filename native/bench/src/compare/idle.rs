@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::compare::case::Case;
+use crate::compare::figure::Unit;
 use crate::compare::lab::Lab;
-use crate::compare::outcome::{Trial, Unit};
-use crate::compare::{Case, http};
+use crate::compare::outcome::{CaseOutcome, Trial};
+use crate::compare::{http, rounds};
 use crate::generator::http_load::{Load, Plan};
 use crate::generator::http_run::HttpRun;
 use crate::measure::{PerUser, Snapshot};
@@ -27,24 +29,8 @@ impl Idle {
     fn settle_seconds(lab: &Lab<'_>) -> u64 {
         lab.pick(5, 20)
     }
-}
 
-impl Case for Idle {
-    fn name(&self) -> &'static str {
-        "idle"
-    }
-
-    fn describe(&self, lab: &Lab<'_>) -> String {
-        format!(
-            "{} keep-alive HTTP connections, each idle after one answered request. Memory is measured \
-             when the VM's memory no longer changes, at least {} s after the last connection, and {SETTLE_BEFORE} s after some first ones have gone, {}.",
-            lab.options.users.unwrap_or(CONNECTIONS),
-            Self::settle_seconds(lab),
-            lab.garbage()
-        )
-    }
-
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
+    fn measure(lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
         let connections = lab.options.users.unwrap_or(CONNECTIONS);
         let mut server = lab.start(variant, connections)?;
         let target = server.http;
@@ -73,6 +59,27 @@ impl Case for Idle {
             bail!("no connection could be opened: {:?}", trial.failures);
         }
         add_memory(trial, "", &before, &after, opened);
+        Ok(())
+    }
+}
+
+impl Case for Idle {
+    fn name(&self) -> &'static str {
+        "idle"
+    }
+
+    fn describe(&self, lab: &Lab<'_>) -> String {
+        format!(
+            "{} keep-alive HTTP connections, each idle after one answered request. Memory is measured \
+             when the VM's memory no longer changes, at least {} s after the last connection, and {SETTLE_BEFORE} s after some first ones have gone, {}.",
+            lab.options.users.unwrap_or(CONNECTIONS),
+            Self::settle_seconds(lab),
+            lab.garbage()
+        )
+    }
+
+    fn run(&mut self, lab: &Lab<'_>, outcome: &mut CaseOutcome) -> Result<()> {
+        rounds::restart(lab, outcome, |variant, trial| Self::measure(lab, variant, trial));
         Ok(())
     }
 }

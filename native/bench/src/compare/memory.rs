@@ -1,12 +1,17 @@
 //! What a logged-in user with presence costs the server, over each transport.
 
-use anyhow::Result;
+use std::slice;
+
+use anyhow::{Result, bail};
 
 use crate::client::user::Transport;
-use crate::compare::Case;
+use crate::compare::case::Case;
+use crate::compare::figure::Unit;
 use crate::compare::idle::{SETTLE_BEFORE, add_memory};
 use crate::compare::lab::{Lab, TRANSPORTS};
-use crate::compare::outcome::{Trial, Unit};
+use crate::compare::outcome::{CaseOutcome, Trial};
+use crate::compare::rounds;
+use crate::compare::site::{Site, with_everybody_online};
 use crate::compare::target::{Bound, Target};
 use crate::measure::{beam, process};
 use crate::server::variant::Variant;
@@ -38,12 +43,14 @@ impl Memory {
         trial: &mut Trial,
     ) -> Result<()> {
         let users = Self::users(lab);
-        let mut site = lab.start_with_accounts(variant, transport, users)?;
+        let mut site = Site::start(lab, variant, transport, users)?;
         let before = lab.settled(&mut site.server, SETTLE_BEFORE)?;
         let own = process::Figures::take(std::process::id())?;
         let prefix = format!("{}: ", transport.name());
+        let (sites, trials) = (slice::from_mut(&mut site), slice::from_mut(trial));
         let (online, after, hibernating, own) =
-            site.with_everybody_online(lab, &prefix, trial, |online| {
+            with_everybody_online(lab, sites, users, &prefix, trials, |online| {
+                let [online] = online else { bail!("one site has no one crowd") };
                 let after = lab.settled(online.server, Self::settle_seconds(lab))?;
                 // Only now: to be asked may wake a process.
                 let hibernating = beam::hibernating(online.server)?;
@@ -91,8 +98,15 @@ impl Case for Memory {
             .collect()
     }
 
-    fn measure(&self, lab: &Lab<'_>, variant: &Variant, trial: &mut Trial) -> Result<()> {
-        lab.each_transport(trial, |transport, trial| Self::measure_transport(lab, variant, transport, trial));
+    fn run(&mut self, lab: &Lab<'_>, outcome: &mut CaseOutcome) -> Result<()> {
+        rounds::restart(lab, outcome, |variant, trial| {
+            for transport in &lab.options.transports {
+                if let Err(error) = Self::measure_transport(lab, variant, *transport, trial) {
+                    trial.lose(transport.name(), &error);
+                }
+            }
+            Ok(())
+        });
         Ok(())
     }
 }

@@ -1,52 +1,35 @@
-//! What comparisons yield: readings, and what they come to over the rounds.
+//! What comparisons yield: readings, and what they come to over the windows.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::compare::figure::{Ratio, Reading, Series, Spread, Unit};
 use crate::compare::target::Target;
-
-/// The unit of a reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Unit {
-    /// Of which a user may have a part.
-    Count,
-    /// Of which there are no parts.
-    Whole,
-    Bytes,
-    /// Of 1,048,576 bytes.
-    Megabytes,
-    PerSecond,
-    Milliseconds,
-    Microseconds,
-    Cores,
-}
-
-/// One figure of one trial.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Reading {
-    /// What was measured; the same in each trial.
-    pub(crate) what: String,
-    pub(crate) unit: Unit,
-    pub(crate) value: f64,
-    /// A bound that the figure can be compared with, where one is known.
-    pub(crate) limit: Option<f64>,
-}
+use crate::generator::latency::Summary;
 
 /// One measurement of one variant.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Trial {
+    /// The number of its window, from 1; 0 for what is there once, as what happens when users log in.
+    pub(crate) window: usize,
     pub(crate) readings: Vec<Reading>,
     /// Failures by cause.
     pub(crate) failures: BTreeMap<String, u64>,
     /// What a reader of the figures has to know.
     pub(crate) notes: Vec<String>,
+    /// Cores that other programs kept busy while the figures were measured, where that was looked at.
+    pub(crate) others: Option<f64>,
     /// What the readings were computed from.
     pub(crate) raw: Vec<serde_json::Value>,
 }
 
 impl Trial {
+    /// An empty one of this window.
+    pub(crate) fn of_window(window: usize) -> Self {
+        Self { window, ..Self::default() }
+    }
+
     /// Counts the failure of all of `part`.
     pub(crate) fn lose(&mut self, part: &str, error: &anyhow::Error) {
         self.failures.insert(format!("{part}: {error:#}"), 1);
@@ -56,6 +39,16 @@ impl Trial {
     pub(crate) fn add(&mut self, what: impl Into<String>, unit: Unit, value: f64) -> &mut Self {
         self.readings.push(Reading { what: what.into(), unit, value, limit: None });
         self
+    }
+
+    /// Adds the percentiles of a latency, under names that begin with `prefix`.
+    pub(crate) fn add_latency(&mut self, prefix: &str, latency: &Summary) {
+        let parts =
+            [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("maximum", latency.max)];
+        for (part, value) in parts {
+            self.add(format!("{prefix}latency {part}"), Unit::Milliseconds, value);
+        }
+        self.keep(&format!("{prefix}latency"), latency);
     }
 
     /// Gives the reading added last a bound to be compared with.
@@ -73,6 +66,11 @@ impl Trial {
         }
     }
 
+    /// Other programs kept so many cores busy during a part of it; the worst part counts.
+    pub(crate) fn disturbed_by(&mut self, others: f64) {
+        self.others = Some(self.others.unwrap_or(0.0).max(others));
+    }
+
     /// Keeps what readings were computed from.
     pub(crate) fn keep(&mut self, what: &str, value: impl Serialize) {
         self.raw.push(serde_json::json!({ "what": what, "value": value }));
@@ -87,20 +85,49 @@ pub(crate) struct CaseOutcome {
     pub(crate) variants: Vec<String>,
     pub(crate) targets: Vec<Target>,
     pub(crate) trials: Vec<(String, Trial)>,
-}
-
-/// Median and range over the rounds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) least: f64,
-    pub(crate) most: f64,
+    /// Windows that were measured again because other programs disturbed them.
+    pub(crate) discarded: Vec<(String, Trial)>,
+    /// Windows that were kept though other programs disturbed them: there had been too many of them.
+    pub(crate) disturbed: usize,
+    /// What else makes the figures doubtful.
+    pub(crate) doubts: Vec<String>,
 }
 
 impl CaseOutcome {
+    /// One of these variants, without trials.
+    pub(crate) fn new<T: Into<String>>(name: &str, variants: impl IntoIterator<Item = T>) -> Self {
+        Self {
+            name: name.to_owned(),
+            description: String::new(),
+            variants: variants.into_iter().map(Into::into).collect(),
+            targets: Vec::new(),
+            trials: Vec::new(),
+            discarded: Vec::new(),
+            disturbed: 0,
+            doubts: Vec::new(),
+        }
+    }
+
+    /// Takes a trial of `variant`.
+    pub(crate) fn keep(&mut self, variant: &str, trial: Trial) {
+        self.trials.push((variant.to_owned(), trial));
+    }
+
+    /// Counts the failure of all of `part`, of no variant in particular.
+    pub(crate) fn lose(&mut self, part: &str, error: &anyhow::Error) {
+        let mut lost = Trial::default();
+        lost.lose(part, error);
+        self.keep("comparison", lost);
+    }
+
     /// Whether nothing failed.
     pub(crate) fn is_clean(&self) -> bool {
         self.trials.iter().all(|(_, trial)| trial.failures.is_empty())
+    }
+
+    /// Whether no window with figures was disturbed, nor anything they rest on.
+    pub(crate) fn is_trustworthy(&self) -> bool {
+        self.disturbed == 0 && self.doubts.is_empty()
     }
 
     /// What a reader of the figures has to know, each thing once.
@@ -129,54 +156,96 @@ impl CaseOutcome {
         rows
     }
 
-    /// `what` of `variant` over the rounds, `None` when no round gave it.
-    pub(crate) fn spread(&self, variant: &str, what: &str) -> Option<Spread> {
-        let values = self
-            .trials
-            .iter()
-            .filter(|(name, _)| name == variant)
-            .flat_map(|(_, trial)| &trial.readings)
-            .filter(|reading| reading.what == what)
-            .map(|reading| reading.value);
-        Spread::of(values.collect())
+    /// `what` of `variant` by window; empty when no window gave it.
+    pub(crate) fn series(&self, variant: &str, what: &str) -> Series {
+        let of_variant = self.trials.iter().filter(|(name, _)| name == variant);
+        of_variant
+            .flat_map(|(_, trial)| trial.readings.iter().map(move |reading| (trial.window, reading)))
+            .filter(|(_, reading)| reading.what == what)
+            .map(|(window, reading)| (window, reading.value))
+            .collect()
     }
-}
 
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (least, most) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-        Some(Self { median, least, most })
+    /// `what` of `variant` over the windows, `None` when no window gave it.
+    pub(crate) fn spread(&self, variant: &str, what: &str) -> Option<Spread> {
+        Spread::of(self.series(variant, what).into_values())
+    }
+
+    /// `what` of `variant` to that of the first variant, `None` when it is the first or there is nothing to
+    /// compare.
+    pub(crate) fn ratio(&self, variant: &str, what: &str) -> Option<Ratio> {
+        let first = self.variants.first().filter(|first| first.as_str() != variant)?;
+        Ratio::of(&self.series(variant, what), &self.series(first, what))
+    }
+
+    /// How far the figures can be trusted, in a sentence; `None` where windows are not discarded at all.
+    pub(crate) fn trust(&self) -> Option<String> {
+        let kept = self.trials.iter().filter(|(_, trial)| trial.window > 0 && trial.others.is_some()).count();
+        let discarded = self.discarded.len();
+        if kept == 0 && self.is_trustworthy() {
+            return None;
+        }
+        let mut text = if self.is_trustworthy() { String::new() } else { "NOT TRUSTWORTHY. ".to_owned() };
+        text.push_str(&format!(
+            "{kept} windows, of which other programs disturbed {}; {discarded} disturbed ones were discarded.",
+            self.disturbed
+        ));
+        self.doubts.iter().for_each(|doubt| text.push_str(&format!(" {doubt}")));
+        Some(text)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[test]
-    fn a_spread_has_the_middle_and_the_ends() {
-        assert_eq!(Spread::of(vec![3.0, 1.0, 9.0]), Some(Spread { median: 3.0, least: 1.0, most: 9.0 }));
-        assert_eq!(Spread::of(vec![4.0, 2.0]), Some(Spread { median: 3.0, least: 2.0, most: 4.0 }));
-        assert_eq!(Spread::of(vec![]), None);
+    fn window(number: usize, value: f64) -> Trial {
+        let mut trial = Trial::of_window(number);
+        trial.add("time", Unit::Milliseconds, value).against(1.0);
+        trial.disturbed_by(0.0);
+        trial
     }
 
     #[test]
     fn a_trial_that_was_lost_makes_the_outcome_unclean() {
-        let mut outcome = CaseOutcome {
-            name: String::new(),
-            description: String::new(),
-            variants: vec!["stock".into()],
-            targets: Vec::new(),
-            trials: vec![("stock".into(), Trial::default())],
-        };
+        let mut outcome = CaseOutcome::new("", ["stock"]);
+        outcome.keep("stock", Trial::default());
         assert!(outcome.is_clean());
-        let mut lost = Trial::default();
-        lost.lose("run", &anyhow::anyhow!("no server"));
-        outcome.trials.push(("stock".into(), lost));
+        outcome.lose("run", &anyhow::anyhow!("no server"));
         assert!(!outcome.is_clean());
+    }
+
+    #[test]
+    fn windows_are_paired_by_number_whatever_the_order_they_ran_in() {
+        let mut outcome = CaseOutcome::new("", ["stock", "megaphone"]);
+        for (variant, number, value) in
+            [("stock", 1, 2.0), ("megaphone", 1, 1.0), ("megaphone", 2, 6.0), ("stock", 2, 3.0)]
+        {
+            outcome.keep(variant, window(number, value));
+        }
+        let ratio = outcome.ratio("megaphone", "time").unwrap();
+        assert_eq!((ratio.of_medians, ratio.least, ratio.most), (1.4, 0.5, 2.0));
+        assert_eq!(outcome.ratio("stock", "time"), None);
+    }
+
+    #[test]
+    fn the_worst_part_of_a_trial_says_how_disturbed_it_was() {
+        let mut trial = Trial::default();
+        trial.disturbed_by(0.3);
+        trial.disturbed_by(0.1);
+        assert_eq!(trial.others, Some(0.3));
+    }
+
+    #[test]
+    fn an_outcome_says_how_far_it_can_be_trusted() {
+        let mut outcome = CaseOutcome::new("", ["stock"]);
+        assert_eq!(outcome.trust(), None);
+        outcome.keep("stock", window(1, 1.0));
+        let quiet = "1 windows, of which other programs disturbed 0; 0 disturbed ones were discarded.";
+        assert_eq!(outcome.trust().as_deref(), Some(quiet));
+        outcome.doubts.push("The rate is a guess.".to_owned());
+        assert_eq!(outcome.trust(), Some(format!("NOT TRUSTWORTHY. {quiet} The rate is a guess.")));
+        assert!(!outcome.is_trustworthy());
     }
 }

@@ -6,8 +6,8 @@ use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::compare::outcome::{CaseOutcome, Reading, Spread, Unit};
-use crate::compare::report::number;
+use crate::compare::figure::{Reading, Spread, Unit, number};
+use crate::compare::outcome::CaseOutcome;
 
 const WIDTH: i32 = 900;
 const LABELS: i32 = 300;

@@ -7,30 +7,53 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::compare::judgement::judgements;
 use crate::compare::outcome::CaseOutcome;
-use crate::compare::{plot, report, target};
+use crate::compare::{plot, report};
 use crate::server::variant::{ask_erlang, ejabberd_version};
 
 const HEADER: &str = "# Benchmarks\n\n\
-    Written by `scripts/bench --publish`, which says in each section what it ran and on what. Variants run in \
-    turn on one machine, together with the load generator. Figures are medians, with the range over the \
-    rounds in brackets.\n\n\
+    Written by `scripts/bench --publish`, which says in each section what it ran and on what. Servers and load \
+    generator share one machine.\n\n\
+    How times are measured (http, chat, logins, bosh, flood, shapes):\n\n\
+    - Both servers are up, with all their users online, and only one of them is under load. They are measured in \
+    short windows that alternate: A B, B A, A B and so on, at least five of each. What changes on the machine in \
+    the meantime touches both alike, window i of one is a neighbour of window i of the other, and neither is \
+    always the second. Nothing is restarted in between, so no window has a server that is colder than the \
+    other's.\n\
+    - Both VMs run without busy waiting of idle schedulers (`+sbwt none`): it would count as work, and a server \
+    without load would disturb the other.\n\
+    - A window is discarded and measured again when other programs kept more than a tenth of a core busy. Others \
+    are all processes of the machine but the generator and the server under load; the server without load is \
+    among them. Their times are added up process by process: the machine's own count is sampled and misses much \
+    of a load of short runs. Processor time that a hypervisor took away counts too. Time in interrupts does not: \
+    on loopback it is the load's own.\n\
+    - At most twice the windows that were asked for are measured. When they do not suffice, disturbed windows \
+    are kept, the report says NOT TRUSTWORTHY, the program ends with status 3, and the comparison is not \
+    published.\n\
+    - Each figure is the median over the windows, with their range in brackets. A ratio is that of the medians, \
+    with the range of the ratios of window i to window i in brackets. A range on both sides of 1 is no \
+    difference.\n\n\
+    Memory (memory, idle) is measured in longer runs, each with a fresh server, which alternate too. They are not \
+    repeated when other programs work meanwhile; a note says so.\n\n\
     What the figures are:\n\n\
     - Memory is what each user or connection adds to a server that was at rest before and is at rest again. \
     *Resident* is the whole Erlang VM, what Rust holds in it included; *BEAM bytes* are `erlang:memory(total)`, \
     which leaves Rust out; *bytes from malloc* are what native code holds, which is Rust's part and \
     is in the resident bytes. *Kernel* is the server's half of what the machine's sockets take, so sockets of other programs \
     disturb it. *All-in* is resident and kernel together.\n\
-    - Latency counts from the time at which something was due, so a slow server cannot slow down its own load.\n\
-    - CPU a login, message or request is user and system time of the Erlang VM, divided by how many there were. With XMPP users \
-     both VMs run without busy waiting of idle schedulers (`+sbwt none`), which would count as work.\n\
+    - Latency counts from the time at which something was due, so a slow server cannot slow down its own load. \
+    Percentiles are of each window; the table has the median of the windows'.\n\
+    - CPU a login, message or request is user and system time of the Erlang VM and its children during the window, \
+    divided by how many there were.\n\
     - Users whom a server turned away are errors; where the figures need every user to be there they try again, \
     and a row says how often.\n\
-    - A target is what a figure of Megaphone is to come to.\n";
+    - A target is what a figure of Megaphone is to come to, in the median.\n";
 const DOCUMENT: &str = "docs/benchmarks.md";
 const PLOTS: &str = "docs/benchmarks";
 
-/// Writes the sections of `outcomes` into the document and leaves those of other comparisons as they are.
+/// Writes the sections of `outcomes` into the document and leaves those of other comparisons as they are, and of
+/// those that are not to be trusted.
 ///
 /// # Errors
 /// When files can't be written, or the versions of what ran can't be found out.
@@ -43,6 +66,10 @@ pub(crate) fn publish(outcomes: &[CaseOutcome]) -> Result<()> {
     };
     let circumstances = circumstances()?;
     for outcome in outcomes {
+        if !outcome.is_trustworthy() {
+            println!("Not published, because not trustworthy: {}", outcome.name);
+            continue;
+        }
         plot::draw(outcome, &Path::new(PLOTS).join(format!("{}.svg", outcome.name)))?;
         sections.insert(outcome.name.clone(), section(outcome, &circumstances));
     }
@@ -71,7 +98,10 @@ fn section(outcome: &CaseOutcome, circumstances: &str) -> String {
             let _ = writeln!(text, "|{}", " --- |".repeat(row.len()));
         }
     }
-    for line in target::judgements(outcome) {
+    if let Some(trust) = outcome.trust() {
+        let _ = write!(text, "\n{trust}\n");
+    }
+    for line in judgements(outcome) {
         let _ = write!(text, "\n- {line}");
     }
     text.push('\n');
@@ -111,6 +141,12 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_document_describes_how_this_program_measures() {
+        let document = include_str!("../../../../docs/benchmarks.md");
+        assert!(document.starts_with(HEADER), "begin docs/benchmarks.md with:\n{HEADER}");
+    }
 
     #[test]
     fn sections_survive_being_read_and_written() {

@@ -1,15 +1,10 @@
-//! How outcomes are shown and kept: a table for people, JSON with all raw figures.
+//! How outcomes are shown: a table for people.
 
-use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::compare::figure::{Spread, Unit, number};
+use crate::compare::judgement::judgements;
+use crate::compare::outcome::CaseOutcome;
 
-use anyhow::{Context, Result};
-use serde_json::json;
-
-use crate::compare::outcome::{CaseOutcome, Spread, Unit};
-use crate::compare::{Options, plot, target};
-
-/// Prints `outcomes`; the first line says whether anything failed.
+/// Prints `outcomes`; the first line says whether anything failed, or is not to be trusted.
 pub(crate) fn print(outcomes: &[CaseOutcome]) {
     println!("{}", verdict(outcomes));
     for outcome in outcomes {
@@ -21,12 +16,13 @@ pub(crate) fn print(outcomes: &[CaseOutcome]) {
                 row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             println!("  {}", line.join("  ").trim_end());
         }
-        target::judgements(outcome).iter().for_each(|line| println!("  {line}"));
+        outcome.trust().iter().for_each(|line| println!("  {line}"));
+        judgements(outcome).iter().for_each(|line| println!("  {line}"));
         outcome.notes().iter().for_each(|note| println!("  ({note})"));
     }
 }
 
-/// One line: that all is well, or what failed how often.
+/// One line: that all is well, or what failed how often, and which comparisons are not to be trusted.
 pub(crate) fn verdict(outcomes: &[CaseOutcome]) -> String {
     let causes: Vec<String> = outcomes
         .iter()
@@ -36,48 +32,33 @@ pub(crate) fn verdict(outcomes: &[CaseOutcome]) -> String {
             causes.map(move |(cause, count)| format!("{} {variant}: {count} x {cause}", outcome.name))
         })
         .collect();
-    if causes.is_empty() { "No errors.".to_owned() } else { format!("ERRORS: {}", causes.join("; ")) }
+    let errors =
+        if causes.is_empty() { "No errors.".to_owned() } else { format!("ERRORS: {}.", causes.join("; ")) };
+    let doubtful = outcomes.iter().filter(|outcome| !outcome.is_trustworthy());
+    let doubtful: Vec<&str> = doubtful.map(|outcome| outcome.name.as_str()).collect();
+    if doubtful.is_empty() { errors } else { format!("{errors} NOT TRUSTWORTHY: {}.", doubtful.join(", ")) }
 }
 
 /// Rows of cells, the heading first: the figure, each variant's median and range, ratios to the first
 /// variant, and the limit where one is known.
 pub(crate) fn table(outcome: &CaseOutcome) -> Vec<Vec<String>> {
-    let (first, others) = match outcome.variants.split_first() {
-        Some((first, others)) => (first.as_str(), others),
-        None => return Vec::new(),
-    };
+    let Some((first, others)) = outcome.variants.split_first() else { return Vec::new() };
     let mut heading = vec!["figure".to_owned()];
     heading.extend(outcome.variants.iter().cloned());
     heading.extend(others.iter().map(|other| format!("{other} / {first}")));
     heading.push("known limit".to_owned());
     let mut rows = vec![heading];
     for reading in outcome.rows() {
-        let spread = |variant: &str| outcome.spread(variant, &reading.what);
-        let mut row = vec![reading.what.clone()];
-        row.extend(outcome.variants.iter().map(|variant| cell(spread(variant), reading.unit)));
-        row.extend(others.iter().map(|other| ratio(spread(other), spread(first))));
+        let what = &reading.what;
+        let spreads = outcome.variants.iter().map(|variant| outcome.spread(variant, what));
+        let ratios = others.iter().map(|other| outcome.ratio(other, what));
+        let mut row = vec![what.clone()];
+        row.extend(spreads.map(|spread| cell(spread, reading.unit)));
+        row.extend(ratios.map(|ratio| ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.text())));
         row.push(reading.limit.map_or_else(String::new, |limit| number(limit, reading.unit)));
         rows.push(row);
     }
     rows
-}
-
-/// Saves all outcomes with their raw figures, and a plot of each beside them.
-///
-/// # Errors
-/// When the folder or the file can't be written.
-pub(crate) fn save(outcomes: &[CaseOutcome], options: &Options) -> Result<()> {
-    fs::create_dir_all(&options.results)?;
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let path = options.results.join(format!("{seconds}.json"));
-    let document = json!({ "verdict": verdict(outcomes), "outcomes": outcomes });
-    fs::write(&path, serde_json::to_string_pretty(&document)?)
-        .with_context(|| format!("writing {}", path.display()))?;
-    for outcome in outcomes.iter().filter(|outcome| !outcome.rows().is_empty()) {
-        plot::draw(outcome, &options.results.join(format!("{seconds}-{}.svg", outcome.name)))?;
-    }
-    println!("\nAll figures: {}", path.display());
-    Ok(())
 }
 
 fn widths(rows: &[Vec<String>]) -> Vec<usize> {
@@ -94,27 +75,40 @@ fn cell(spread: Option<Spread>, unit: Unit) -> String {
     format!("{} ({} to {})", number(median, unit), number(least, unit), number(most, unit))
 }
 
-/// What is less than this, in any unit, is noise around nothing: a ratio to it would be noise many times over.
-const NOTHING: f64 = 0.01;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::outcome::Trial;
 
-fn ratio(of: Option<Spread>, to: Option<Spread>) -> String {
-    match (of, to) {
-        (Some(of), Some(to)) if to.median.abs() > NOTHING => format!("{:.3}", of.median / to.median),
-        _ => "-".to_owned(),
+    #[test]
+    fn a_row_has_medians_with_ranges_and_the_ratio_with_the_range_of_pairs() {
+        let mut outcome = CaseOutcome::new("chat", ["stock", "megaphone"]);
+        for (window, stock, megaphone) in [(1, 4.0, 1.0), (2, 2.0, 2.0), (3, 4.0, 2.0)] {
+            for (variant, value) in [("stock", stock), ("megaphone", megaphone)] {
+                let mut trial = Trial::of_window(window);
+                trial.add("time", Unit::Milliseconds, value);
+                outcome.keep(variant, trial);
+            }
+        }
+        let rows = table(&outcome);
+        assert_eq!(rows[0], ["figure", "stock", "megaphone", "megaphone / stock", "known limit"]);
+        assert_eq!(
+            rows[1],
+            [
+                "time",
+                "4.00 ms (2.00 ms to 4.00 ms)",
+                "2.00 ms (1.00 ms to 2.00 ms)",
+                "0.500 (0.250 to 1.000)",
+                ""
+            ]
+        );
     }
-}
 
-/// A figure with its unit.
-pub(crate) fn number(value: f64, unit: Unit) -> String {
-    match unit {
-        Unit::Count => format!("{value:.3}"),
-        Unit::Whole => format!("{value:.0}"),
-        // Adding 0 to a rounded -0.4 takes its sign away.
-        Unit::Bytes => format!("{:.0} B", value.round() + 0.0),
-        Unit::Megabytes => format!("{value:.1} MB"),
-        Unit::PerSecond => format!("{value:.0}/s"),
-        Unit::Milliseconds => format!("{value:.2} ms"),
-        Unit::Microseconds => format!("{value:.1} µs"),
-        Unit::Cores => format!("{value:.2} cores"),
+    #[test]
+    fn the_verdict_names_what_is_not_to_be_trusted() {
+        let mut outcome = CaseOutcome::new("chat", ["stock"]);
+        assert_eq!(verdict(std::slice::from_ref(&outcome)), "No errors.");
+        outcome.disturbed = 2;
+        assert_eq!(verdict(&[outcome]), "No errors. NOT TRUSTWORTHY: chat.");
     }
 }

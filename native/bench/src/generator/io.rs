@@ -122,6 +122,12 @@ impl Io {
         }
     }
 
+    /// Whether `lane` is connected and the kernel has taken all that was to be sent.
+    pub(crate) fn is_drained(&self, lane: usize) -> bool {
+        let lane = &self.lanes[lane];
+        lane.is_connected && lane.stream.is_some() && lane.unsent.is_none()
+    }
+
     /// Closes `lane`, dropping what was not sent. No call to the scenario follows.
     pub(crate) fn close(&mut self, lane: usize) {
         self.lanes[lane] = Lane::default();

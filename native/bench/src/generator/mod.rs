@@ -2,6 +2,7 @@
 
 pub(crate) mod crowd;
 pub(crate) mod crowd_run;
+pub(crate) mod flood;
 pub(crate) mod http_load;
 pub(crate) mod http_run;
 pub(crate) mod io;
@@ -9,7 +10,9 @@ pub(crate) mod latency;
 pub(crate) mod orders;
 pub(crate) mod pace;
 pub(crate) mod phase;
+pub(crate) mod probe;
 pub(crate) mod shared;
+pub(crate) mod solo;
 
 /// Connections that one worker takes, within the usual hard limit of 20,000 descriptors a table.
 pub(crate) const CONNECTIONS_A_WORKER: usize = 18_000;

@@ -58,6 +58,9 @@ pub(crate) enum Kind {
     Ping,
 }
 
+/// Forty characters, about what people write.
+pub(crate) const BODY: &str = "It is forty characters that people write";
+
 /// How fast they send.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Rate {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 
 use crate::client::Failure;
+use crate::generator::io::Gone;
 
 /// Counters that workers add to and the main thread reads; the order of additions does not matter.
 #[derive(Debug, Default)]
@@ -38,5 +39,15 @@ impl Shared {
     /// Connections or users that are done with, one way or the other.
     pub(crate) fn settled(&self) -> u64 {
         self.ready.load(Relaxed) + self.failed.load(Relaxed)
+    }
+}
+
+impl From<Gone> for Failure {
+    fn from(gone: Gone) -> Self {
+        match gone {
+            Gone::Dial(kind) => Self::Dial(kind),
+            Gone::ByPeer => Self::Closed,
+            Gone::Broken(kind) => Self::Broken(kind),
+        }
     }
 }

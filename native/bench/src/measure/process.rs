@@ -25,32 +25,48 @@ impl Figures {
         Ok(Self {
             resident: kilobytes("Rss:")? * 1024.0,
             proportional: kilobytes("Pss:")? * 1024.0,
-            cpu_seconds: cpu_seconds(pid)?,
+            cpu_seconds: Times::of(pid)?.own / ticks_per_second(),
         })
     }
 }
 
-/// Processor seconds, user and system, of `pid` and all its threads.
-///
-/// # Errors
-/// When there is no such process.
-pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    ticks(&stat).map(|ticks| ticks / ticks_per_second()).with_context(|| format!("reading {path}"))
+/// Processor time of a process with all its threads, user and system, in ticks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Times {
+    /// The pid of the parent.
+    pub(crate) parent: u32,
+    /// The process' own.
+    pub(crate) own: f64,
+    /// With its children that have ended and been waited for.
+    pub(crate) all: f64,
+}
+
+impl Times {
+    /// Reads stat of `pid`.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/stat");
+        let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        Self::parse(&stat).with_context(|| format!("understanding {path}"))
+    }
+
+    /// Fields 4 and 14 to 17, counted after the command's name, which may hold anything but ends at the last
+    /// `)`.
+    fn parse(stat: &str) -> Option<Self> {
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let parent = fields.nth(1)?.parse().ok()?;
+        let ticks: Vec<f64> = fields.skip(9).take(4).filter_map(|field| field.parse().ok()).collect();
+        let [user, system, children_user, children_system] = ticks[..] else { return None };
+        let own = user + system;
+        Some(Self { parent, own, all: own + children_user + children_system })
+    }
 }
 
 /// The unit of times in /proc.
 pub(crate) fn ticks_per_second() -> f64 {
     rustix::param::clock_ticks_per_second() as f64
-}
-
-/// Fields 14 and 15, counted after the command's name, which may hold anything but ends at the last `)`.
-fn ticks(stat: &str) -> Option<f64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let user: f64 = fields.nth(11)?.parse().ok()?;
-    let system: f64 = fields.next()?.parse().ok()?;
-    Some(user + system)
 }
 
 fn field(text: &str, name: &str) -> Option<f64> {
@@ -64,8 +80,9 @@ mod tests {
 
     #[test]
     fn a_command_name_with_spaces_and_brackets_does_not_shift_the_fields() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 1 2 3 4 150 50 0 0 20 0 1 0 100 1000 10";
-        assert_eq!(ticks(stat), Some(200.0));
+        let stat = "7 (a) b (c) S 3 7 7 0 -1 4194304 1 2 3 4 150 50 30 10 20 0 1 0 100 1000 10";
+        assert_eq!(Times::parse(stat), Some(Times { parent: 3, own: 200.0, all: 240.0 }));
+        assert_eq!(Times::parse("7 (a) S 3 7"), None);
     }
 
     #[test]

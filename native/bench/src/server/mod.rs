@@ -42,9 +42,6 @@ pub(crate) struct Setup {
     pub(crate) backlog: u32,
     /// Where fresh directories are made.
     pub(crate) state_root: PathBuf,
-    /// Whether schedulers without work spin a while before they sleep, as is the VM's default. That counts as processor
-    /// time, and the less a server has to do the more of it there is.
-    pub(crate) busy_wait: bool,
 }
 
 /// A running ejabberd. Dropping it ends it.
@@ -226,9 +223,9 @@ fn command(variant: &Variant, setup: &Setup, directory: &Path) -> Result<Command
     let processes = (setup.users * 4).max(262_144).to_string();
     let ports = (setup.users * 2).max(65_536).to_string();
     command.args(["+K", "true", "+P", &processes, "+Q", &ports]);
-    if !setup.busy_wait {
-        command.args(["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"]);
-    }
+    // By default schedulers without work spin a while before they sleep. That counts as processor time, and the
+    // less a server has to do the more of it there is.
+    command.args(["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"]);
     command.args(["-mnesia", "dir"]).arg(format!("\"{}\"", directory.join("mnesia").display()));
     command.args(["-s", "ejabberd", "-s", "megaphone_bench_control"]);
     command

@@ -1,0 +1,78 @@
+//! What is compared, and how: the options on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::client::user::Transport;
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Choice {
+    /// Memory of an idle keep-alive HTTP connection.
+    Idle,
+    /// Requests a second and latency of keep-alive HTTP.
+    Http,
+    /// Memory of a user with presence, over TCP, WebSocket and BOSH.
+    Memory,
+    /// Logins a second.
+    Logins,
+    /// Latency and processor time of messages.
+    Chat,
+    /// Pings through BOSH.
+    Bosh,
+    /// Latency of HTTP while WebSocket peers send pongs without pause.
+    Flood,
+    /// Time for long stanzas of different shapes.
+    Shapes,
+    /// Everything.
+    All,
+}
+
+/// Options of a comparison.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Ends with 0 when all is well, 1 when a comparison can't be run, 2 when connections or \
+    users failed, and 3 when other programs kept more than a tenth of a core busy too often for the figures \
+    to be trusted."
+)]
+pub(crate) struct Options {
+    /// What to compare.
+    #[arg(value_enum, default_value = "all")]
+    pub(crate) choice: Choice,
+    /// Users (or idle connections) of the comparisons that have users; at most what the server's descriptors
+    /// allow.
+    #[arg(long)]
+    pub(crate) users: Option<usize>,
+    /// Messages a second of the chat comparison, instead of what --load comes to.
+    #[arg(long, value_parser = crate::arguments::rate)]
+    pub(crate) rate: Option<f64>,
+    /// Percent of all processors that stock ejabberd and the generator together keep busy in the chat comparison.
+    #[arg(long, default_value_t = 70, value_parser = clap::value_parser!(u8).range(10..=95))]
+    pub(crate) load: u8,
+    /// Fewer users and shorter windows, for a look; chat takes about 5 minutes.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Write docs/benchmarks.md, but for figures that can't be trusted.
+    #[arg(long)]
+    pub(crate) publish: bool,
+    /// The servers, of stock and megaphone; naming one twice shows the noise.
+    #[arg(long, value_delimiter = ',', default_value = "stock,megaphone")]
+    pub(crate) variants: Vec<String>,
+    /// The transports of memory, logins and chat.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,ws,bosh")]
+    pub(crate) transports: Vec<Transport>,
+    /// Windows of each variant, 5 unless given. Of memory and idle, runs of each: 3 unless given, 1 with --quick.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) rounds: Option<u16>,
+    /// Leave ejabberd's listen backlog of 5 instead of 4096.
+    #[arg(long)]
+    pub(crate) stock_backlog: bool,
+    /// Let all Erlang processes collect their garbage before memory is measured. Without it memory is what an
+    /// operator sees.
+    #[arg(long)]
+    pub(crate) collect_garbage: bool,
+    /// Where results go.
+    #[arg(long, default_value = "bench-results")]
+    pub(crate) results: PathBuf,
+}
