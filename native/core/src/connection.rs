@@ -153,11 +153,7 @@ impl<H: Host> Connection<H> {
 
     /// The reactor's: the socket takes bytes again.
     fn flush(&mut self, cx: &mut Cx<'_, H>) -> Fate {
-        if self.transport.outbound.is_empty() && !self.transport.flags.shut_after_flush {
-            self.transport.flags.flush_again = false;
-            return Fate::Keep;
-        }
-        // A failure shows in the transport, where whoever reads learns of it.
+        // Also where nothing is queued: who sends a file waits for room in the socket. A failure shows in the transport, where whoever reads learns of it.
         let _ = self.transport.flush();
         let low_watermark = self.options().low_watermark;
         let has_room = self.transport.outbound.len() <= low_watermark;

@@ -285,7 +285,7 @@ impl<H: Host> StreamRole<H> {
         (bytes, sent): (Vec<u8>, Sent),
         waiter: impl FnOnce() -> H::Waiter,
     ) -> Result<WriteOutcome, Error> {
-        if self.owner() != Some(process) || transport.flags.write_shut {
+        if self.owner() != Some(process) || transport.flags.write_shut || !self.machine.may_send() {
             return Err(Error::Closed);
         }
         let high_watermark = transport.listener.config.options.high_watermark.max(1);

@@ -125,13 +125,7 @@ impl<H: Host> Http<H> {
                     let number = self.consumed(transport, &head, extent);
                     self.bosh().held.push((number, Some(session)));
                     let ticket = Ticket { conn: cx.conn, number };
-                    let arrival = Arrival {
-                        ticket,
-                        secret,
-                        request: Box::new(request),
-                        bytes: body.len(),
-                        is_hurried: false,
-                    };
+                    let arrival = Arrival { ticket, secret, request: Box::new(request), bytes: body.len() };
                     cx.effects.push(Effect::Request { session, arrival });
                     Served::Taken
                 }
