@@ -37,6 +37,11 @@ impl Bosh {
         self.exchange.has_room() && !self.is_blocked
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        let held = self.held.capacity() * size_of::<(u8, Option<Conn>)>();
+        size_of::<Self>() + self.exchange.heap_bytes() + held
+    }
+
     /// The next request has to wait for these.
     pub(super) fn block(&mut self) {
         self.is_blocked = true;
