@@ -18,7 +18,7 @@ use crate::id::{Conn, ListenerId};
 use crate::settings::{RequestFacts, XmppEvent, XmppId};
 use crate::sid::{Secret, Sid};
 use crate::stats::SessionInfo;
-use crate::store::Pending;
+use crate::store::{Pending, Store};
 use megaphone_proto::bosh::{Condition, Session};
 use megaphone_proto::stream::Throttle;
 use megaphone_proto::time::Time;
@@ -218,7 +218,7 @@ impl<H: Host> BoshSession<H> {
             },
             owner: self.owner(),
             outbound: self.machine.queued_bytes(),
-            bytes: size_of::<Self>() + size_of::<Origin>() + self.machine.heap_bytes(),
+            bytes: Store::<Self>::SLOT + size_of::<Origin>() + self.machine.heap_bytes(),
         }
     }
 
