@@ -140,7 +140,9 @@ impl<H: Host> Attached<H> {
 }
 
 /// Who waits for room to send. Nothing is allocated while nobody does.
-pub(crate) struct Writers<H: Host>(Option<Box<Vec<(H::Process, H::Waiter)>>>);
+pub(crate) struct Writers<H: Host>(Option<Box<Waiting<H>>>);
+
+type Waiting<H> = Vec<(<H as Host>::Process, <H as Host>::Waiter)>;
 
 impl<H: Host> Default for Writers<H> {
     fn default() -> Self {

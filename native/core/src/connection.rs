@@ -22,7 +22,7 @@ use crate::role::raw::Raw;
 use crate::role::stream::StreamRole;
 use crate::role::{Next, Role};
 use crate::stats::ConnectionInfo;
-use crate::store::Pending;
+use crate::store::{Pending, Store};
 use crate::transport::Transport;
 use bytes::BytesMut;
 use megaphone_proto::time::Time;
@@ -104,6 +104,13 @@ impl<H: Host> Connection<H> {
             },
             inbound: self.transport.inbound.len(),
             outbound: self.transport.outbound.len(),
+            bytes: Store::<Self>::SLOT
+                + match &self.role {
+                    Role::Http(http) => http.bytes(),
+                    Role::Stream(_) => size_of::<StreamRole<H>>(),
+                    Role::Raw(raw) => raw.attached().map_or(0, size_of_val),
+                    Role::Closing(_) => 0,
+                },
             traffic: self.transport.traffic,
         }
     }
@@ -153,11 +160,7 @@ impl<H: Host> Connection<H> {
 
     /// The reactor's: the socket takes bytes again.
     fn flush(&mut self, cx: &mut Cx<'_, H>) -> Fate {
-        if self.transport.outbound.is_empty() && !self.transport.flags.shut_after_flush {
-            self.transport.flags.flush_again = false;
-            return Fate::Keep;
-        }
-        // A failure shows in the transport, where whoever reads learns of it.
+        // Also where nothing is queued: who sends a file waits for room in the socket. A failure shows in the transport, where whoever reads learns of it.
         let _ = self.transport.flush();
         let low_watermark = self.options().low_watermark;
         let has_room = self.transport.outbound.len() <= low_watermark;

@@ -40,8 +40,6 @@ pub(crate) struct Arrival {
     pub(crate) request: Box<Request>,
     /// Of the request's body.
     pub(crate) bytes: usize,
-    /// The client has closed its side since.
-    pub(crate) is_hurried: bool,
 }
 
 /// All that is known of a session before it is one.

@@ -171,8 +171,8 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    /// Ends what a panic has left in an unknown state. It may panic again: then nobody hears of its end, and its slot is
-    /// free all the same.
+    /// Ends what a panic has left in an unknown state. It may panic again: then some may not hear of its end, and its slot
+    /// is free all the same.
     fn bury<T: Stored<H>>(&self, shard: &Shard<H>, mut guard: Guard<'_, T>, cx: &mut Cx<'_, H>) {
         let owned = T::owned(cx.conn);
         let conn = match owned {
@@ -184,9 +184,9 @@ impl<H: Host> Engine<H> {
             let told = catch_unwind(AssertUnwindSafe(|| {
                 self.panic_if_asked(owned);
                 let _gone = entry.abort(cx);
-                entry.detach(cx);
             }));
-            if told.is_err() {
+            let detached = catch_unwind(AssertUnwindSafe(|| entry.detach(cx)));
+            if told.is_err() || detached.is_err() {
                 cx.sink.emit(Event::Notice(Notice::Panicked { conn }));
             }
             entry.unregister(shard);

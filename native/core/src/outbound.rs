@@ -110,3 +110,52 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
+
+    fn pair() -> (Carrier, rustix::fd::OwnedFd) {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+        sockopt::set_socket_send_buffer_size(&ours, 8 * 1024 * 1024).unwrap();
+        (Carrier::Socket(ours), theirs)
+    }
+
+    #[test]
+    fn a_chunk_is_queued_without_a_copy_and_in_its_order() {
+        let (carrier, theirs) = pair();
+        let mut outbound = Outbound::default();
+        let chunk = Bytes::from(vec![b'b'; 100_000]);
+        outbound.queue(b"a");
+        outbound.queue_chunk(chunk.clone());
+        outbound.queue(b"c");
+        let queue = outbound.queue.as_ref().unwrap();
+        assert_eq!(queue.chunks.back().unwrap().as_ptr(), chunk.as_ptr());
+        assert_eq!(outbound.len(), 100_002);
+        assert_eq!(outbound.flush(&carrier), Ok(100_002));
+        assert!(outbound.is_empty());
+        let mut got = vec![0; 200_000];
+        let mut n = 0;
+        while n < 100_002 {
+            n += rustix::io::read(&theirs, &mut got[n..]).unwrap();
+        }
+        assert_eq!((got[0], got[1], got[100_000], got[100_001]), (b'a', b'b', b'b', b'c'));
+    }
+
+    #[test]
+    fn one_call_hands_no_more_than_its_measure_to_the_kernel() {
+        let (carrier, _theirs) = pair();
+        let mut outbound = Outbound::default();
+        outbound.queue_chunk(Bytes::from(vec![b'x'; 4 * BYTES_A_HOLD]));
+        let written = outbound.flush(&carrier).unwrap();
+        assert!(written <= BYTES_A_HOLD, "{written}");
+        assert_eq!(outbound.len(), 4 * BYTES_A_HOLD - written);
+        let mut outbound = Outbound::default();
+        let (carrier, _theirs) = pair();
+        let written = outbound.write(&carrier, &vec![b'x'; 2 * BYTES_A_HOLD]).unwrap();
+        assert!(written <= BYTES_A_HOLD, "{written}");
+    }
+}

@@ -18,11 +18,14 @@ use crate::id::{Conn, ListenerId};
 use crate::settings::{RequestFacts, XmppEvent, XmppId};
 use crate::sid::{Secret, Sid};
 use crate::stats::SessionInfo;
-use crate::store::Pending;
+use crate::store::{Pending, Store};
 use megaphone_proto::bosh::{Condition, Session};
 use megaphone_proto::stream::Throttle;
 use megaphone_proto::time::Time;
 use std::collections::VecDeque;
+
+/// Requests of a session that are remembered as hurried: more than it may have under way.
+const HURRIED: usize = 16;
 
 #[derive(Clone, Copy)]
 enum State<P> {
@@ -63,6 +66,9 @@ pub(crate) struct BoshSession<H: Host> {
     writers: Writers<H>,
     backlog: Option<Box<Backlog>>,
     throttle: Option<Box<Throttle>>,
+    /// Requests whose clients have closed their side; some may have yet to come, or to have their turn.
+    #[expect(clippy::box_collection, reason = "rare, and so 8 bytes where there are none")]
+    hurried: Option<Box<Vec<Ticket>>>,
     /// The next event, whose terms take long.
     large: Option<Box<XmppEvent>>,
     timer_at: Option<Time>,
@@ -84,6 +90,7 @@ impl<H: Host> BoshSession<H> {
             writers: Writers::default(),
             backlog: None,
             throttle: None,
+            hurried: None,
             large: None,
             timer_at: None,
             is_settled: false,
@@ -143,10 +150,14 @@ impl<H: Host> BoshSession<H> {
     }
 
     fn process(&mut self, cx: &Cx<'_, H>, arrival: Arrival) {
-        let ticket = arrival.ticket.as_u64();
-        self.machine.handle_request(*arrival.request, ticket, cx.now());
-        if arrival.is_hurried {
-            self.machine.handle_hurry(ticket, cx.now());
+        self.machine.handle_request(*arrival.request, arrival.ticket.as_u64(), cx.now());
+        self.hurry(cx);
+    }
+
+    /// Whoever was hurried before its turn has it now.
+    fn hurry(&mut self, cx: &Cx<'_, H>) {
+        for ticket in self.hurried.iter().flat_map(|all| all.iter()) {
+            self.machine.handle_hurry(ticket.as_u64(), cx.now());
         }
     }
 
@@ -161,11 +172,15 @@ impl<H: Host> BoshSession<H> {
 
     /// The client of a connection that holds a request has closed its side.
     pub(crate) fn half_closed(&mut self, cx: &mut Cx<'_, H>, ticket: Ticket) -> Fate {
-        let mut delayed = self.backlog.iter_mut().flat_map(|backlog| &mut backlog.arrivals);
-        match delayed.find(|arrival| arrival.ticket == ticket) {
-            Some(arrival) => arrival.is_hurried = true,
-            None => self.machine.handle_hurry(ticket.as_u64(), cx.now()),
+        let all = self.hurried.get_or_insert_default();
+        if !all.contains(&ticket) {
+            // One that was answered meanwhile is never asked for, and forgotten here.
+            if all.len() == HURRIED {
+                all.remove(0);
+            }
+            all.push(ticket);
         }
+        self.hurry(cx);
         self.settle(cx)
     }
 
@@ -204,7 +219,7 @@ impl<H: Host> BoshSession<H> {
             },
             owner: self.owner(),
             outbound: self.machine.queued_bytes(),
-            bytes: size_of::<Self>() + size_of::<Origin>() + self.machine.heap_bytes(),
+            bytes: Store::<Self>::SLOT + size_of::<Origin>() + self.machine.heap_bytes(),
         }
     }
 
@@ -212,6 +227,10 @@ impl<H: Host> BoshSession<H> {
     fn settle(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         loop {
             while let Some(answer) = self.machine.poll_answer() {
+                self.hurried.take_if(|all| {
+                    all.retain(|ticket| ticket.as_u64() != answer.ticket);
+                    all.is_empty()
+                });
                 cx.effects.extend(Effect::respond(answer));
             }
             if self.machine.closed().is_some() {

@@ -50,6 +50,8 @@ pub struct ConnectionInfo<P> {
     pub inbound: usize,
     /// Bytes that wait to be sent.
     pub outbound: usize,
+    /// Bytes of memory, without those two, and those of half a stanza.
+    pub bytes: usize,
     /// Counters.
     pub traffic: Traffic,
 }

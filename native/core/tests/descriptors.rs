@@ -10,12 +10,18 @@ use megaphone_core::{Errno, ListenerConfig, Mode, Notice};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::sync::Mutex;
+use std::time::Duration;
 
 const CLIENTS: usize = 60;
 const ROOM: usize = 20;
 
+/// Tests that lower the limit of their process take turns.
+static LIMIT: Mutex<()> = Mutex::new(());
+
 #[test]
 fn without_descriptors_accepting_pauses_until_some_are_closed() {
+    let _turn = LIMIT.lock().unwrap();
     let node = Node::with(config(1, 1000));
     let starter = node.spawn();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -46,6 +52,44 @@ fn without_descriptors_accepting_pauses_until_some_are_closed() {
     let paused = node.notices().iter().filter(|told| matches!(told, Notice::AcceptPaused { .. })).count();
     assert_eq!(paused, 0, "told once is enough");
     setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+#[test]
+fn arrivals_at_one_listener_do_not_put_off_another() {
+    const ARRIVALS: usize = 200;
+    let _turn = LIMIT.lock().unwrap();
+    let node = Node::with(config(1, 1000));
+    let (busy_starter, starter) = (node.spawn(), node.spawn());
+    let [busy, quiet] = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let (busy_address, address) = (busy.local_addr().unwrap(), quiet.local_addr().unwrap());
+    let _first = [busy_address, address].map(|address| TcpStream::connect(address).unwrap());
+    let clients: Vec<_> = (0..ARRIVALS).map(|_| client_to_be()).collect();
+    let spare: Vec<_> = (0..ARRIVALS + 20).map(|_| client_to_be()).collect();
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(limit_that_leaves(0)), maximum: limit.maximum })
+        .unwrap();
+    let config = ListenerConfig { mode: Mode::Raw, ..ListenerConfig::default() };
+    let ids = [(busy, &busy_starter), (quiet, &starter)].map(|(socket, starter)| {
+        node.system.listen(socket.into(), config.clone(), Some(starter.pid)).unwrap()
+    });
+    for id in ids {
+        eventually("paused", || node.system.listener_info(id).unwrap().is_paused);
+    }
+    // There is room again, which only a look tells.
+    drop(spare);
+    let mut arrived = 0;
+    while starter.is_quiet() {
+        assert!(arrived < ARRIVALS, "put off for as long as others arrive");
+        rustix::net::connect(&clients[arrived], &busy_address).unwrap();
+        arrived += 1;
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+fn client_to_be() -> rustix::fd::OwnedFd {
+    use rustix::net::{AddressFamily, SocketType, socket};
+    socket(AddressFamily::INET, SocketType::STREAM, None).unwrap()
 }
 
 /// Descriptors get the lowest free numbers, and the limit is on numbers; what the test inherited may leave gaps.

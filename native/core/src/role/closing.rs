@@ -29,7 +29,7 @@ impl Closing {
     pub(crate) fn begin<H: Host>(transport: &mut Transport<H>, cx: &Cx<'_, H>, lingers: bool) -> Self {
         let all = transport.linger().unwrap_or(DRAIN_ALL);
         let by = cx.deadline(all);
-        transport.deadline = Some(by.min(cx.deadline(DRAIN)));
+        transport.deadline = Some(due(by, cx.now()));
         transport.flags.flush_again = !transport.outbound.is_empty();
         Self::Draining { lingers, by }
     }
@@ -45,7 +45,7 @@ impl Closing {
     pub(crate) fn advance<H: Host>(&mut self, transport: &mut Transport<H>, cx: &Cx<'_, H>) -> Next<H> {
         let Self::Draining { lingers, by } = *self else { return Next::Keep };
         if !transport.outbound.is_empty() {
-            transport.deadline = Some(by.min(cx.deadline(DRAIN)));
+            transport.deadline = Some(due(by, cx.now()));
             return Next::look_if(transport.flags.flush_again);
         }
         // Also what came while output left must not make the close a reset.
@@ -84,5 +84,28 @@ impl Closing {
 
     fn advance_if_empty<H: Host>(&mut self, transport: &mut Transport<H>, cx: &Cx<'_, H>) -> Next<H> {
         if transport.outbound.is_empty() { self.advance(transport, cx) } else { Next::Keep }
+    }
+}
+
+/// When draining that moved now is given up, if it does not move again.
+fn due(by: Time, now: Time) -> Time {
+    by.min(now.after(DRAIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steady_progress_puts_off_the_end_up_to_the_bound() {
+        let by = Time::START.after(DRAIN_ALL);
+        let mut now = Time::START;
+        while now < by {
+            let given_up = due(by, now);
+            assert!(given_up > now && given_up <= by);
+            assert!(given_up == by || given_up == now.after(DRAIN));
+            now = now.after(Time::TICK * 10);
+        }
+        assert_eq!(by.since(Time::START), DRAIN_ALL + Time::TICK);
     }
 }

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before its test has failed. Never waited for in a test that passes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Names a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

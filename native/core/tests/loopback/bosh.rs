@@ -83,7 +83,7 @@ fn requests_overtake_each_other_on_two_connections() {
 #[test]
 fn the_answer_of_a_lost_connection_is_kept_for_a_repeated_request() {
     let both = both();
-    drop(both.poll(101));
+    reset(both.poll(101));
     eventually("its end is noticed", || both.node.system.stats().connections == 1);
     both.say(MESSAGE);
     let repeated = both.poll(101);
@@ -124,12 +124,10 @@ fn pipelined_requests_are_answered_in_their_order() {
     ];
     (&both.client).write_all(&requests.concat()).unwrap();
     assert!(both.owner.event().contains("id='1'"));
-    both.say("<iq id='a'/>");
-    assert!(read_answer(&both.client).body.contains("id='a'"));
     assert!(both.owner.event().contains("id='2'"));
     assert_eq!(both.owner.event(), "end stream:stream");
     assert_eq!(both.owner.event(), "gone");
-    // The terminate came while the second was held.
+    assert_eq!(read_answer(&both.client).body, EMPTY);
     assert_eq!(read_answer(&both.client).body, EMPTY);
     assert!(read_answer(&both.client).body.contains("type='terminate'"));
 }

@@ -120,7 +120,7 @@ fn what_is_not_for_native_bosh_goes_to_the_handler() {
         b"GET /bosh HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
         b"OPTIONS /bosh HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
         b"POST /bosh/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n ".to_vec(),
-        b"POST /bosh HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n ".to_vec(),
+        b"POST /bosh HTTP/1.0\r\nContent-Length: 1\r\n\r\n ".to_vec(),
     ] {
         let node = bosh_node(Config::default());
         let (starter, mut client) = served(&node, bosh_listener());

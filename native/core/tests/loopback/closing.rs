@@ -163,3 +163,38 @@ fn a_name_of_another_time_reaches_nobody() {
     assert_eq!(node.system.stats().connections, 4);
     assert_eq!(Conn::from_u64(old.as_u64()), Some(old));
 }
+
+#[test]
+fn an_inherited_linger_time_does_not_hold_up_who_closes() {
+    let linger = std::time::Duration::from_secs(600);
+    let node = Node::with(config(1, 10));
+    let owner = node.spawn();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::sockopt::set_socket_linger(&socket, Some(linger)).unwrap();
+    let address = socket.local_addr().unwrap();
+    let id = node.system.listen(socket.into(), ListenerConfig::default(), Some(owner.pid)).unwrap();
+    let port = Port { id, address };
+    let client = port.connect();
+    let conn = owner.started();
+    assert_eq!(node.system.get(conn, Opt::Linger(None)), Ok(Opt::Linger(Some(linger))));
+    let _unread = node.fill(conn, &owner);
+    node.system.abort(conn, &mut node.sink()).unwrap();
+    node.emptied();
+    drop(client);
+    let _client = port.connect();
+    owner.started();
+}
+
+#[test]
+fn a_linger_time_bounds_how_long_output_may_take() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (conn, client, _sent, _wait) = with_output(&node, &owner);
+    node.set(conn, &owner, Opt::Linger(Some(std::time::Duration::from_secs(1))));
+    let began = std::time::Instant::now();
+    node.system.close(conn, &mut node.sink()).unwrap();
+    assert_eq!(node.info(node.system.connections()[0]).phase, "draining");
+    node.emptied();
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+    drop(client);
+}

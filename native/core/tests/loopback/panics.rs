@@ -44,3 +44,28 @@ fn a_panic_ends_its_session_and_no_other() {
     assert!(read_answer(&other).body.contains(MESSAGE));
     assert_eq!(both.node.system.sessions(), [session_of(id)]);
 }
+
+#[test]
+fn a_second_panic_for_one_connection_loses_nothing_of_others() {
+    const OTHERS: usize = 50;
+    let node = Node::with(config(1, 100));
+    let owner = node.spawn();
+    let (victim, _client) = node.raw(&owner);
+    let mut others: Vec<_> = (0..OTHERS).map(|_| node.raw(&owner)).collect();
+    let wait = node.wait_read(victim, &owner, 0);
+    let waits: Vec<_> = others.iter().map(|(conn, _)| node.wait_read(*conn, &owner, 0)).collect();
+    for (_, client) in &mut others[..OTHERS / 2] {
+        client.write_all(b"x").unwrap();
+    }
+    node.system.inject_panic(Owned::Connection(victim), 2);
+    for (_, client) in &mut others[OTHERS / 2..] {
+        client.write_all(b"x").unwrap();
+    }
+    wait.woken();
+    waits.iter().for_each(Wait::woken);
+    for (conn, _) in &others {
+        assert_eq!(node.recv(*conn, &owner, 0).unwrap(), b"x");
+    }
+    assert_eq!(node.recv(victim, &owner, 0), Err(Error::Closed));
+    assert_eq!((node.system.stats().connections, node.watches()), (OTHERS, OTHERS));
+}

@@ -272,3 +272,39 @@ fn a_packet_may_be_longer_than_the_mark() {
     assert!(node.recv(conn, &reader, 0).unwrap() == line);
     writer.join().unwrap();
 }
+
+#[test]
+fn a_read_that_stops_at_urgent_data_is_not_taken_for_the_last() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (conn, mut client) = node.raw(&owner);
+    for _ in 0..50 {
+        client.write_all(b"abc").unwrap();
+        rustix::net::send(&client, b"!", rustix::net::SendFlags::OOB).unwrap();
+        client.write_all(b"def").unwrap();
+        assert_eq!(node.recv(conn, &owner, 6).unwrap(), b"abcdef");
+    }
+}
+
+#[test]
+fn a_read_that_stops_at_a_descriptor_is_not_taken_for_the_last() {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let node = Node::new();
+    let owner = node.spawn();
+    let path = std::env::temp_dir().join(format!("megaphone-core-{}", std::process::id()));
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    node.system.listen(listener.into(), ListenerConfig::default(), Some(owner.pid)).unwrap();
+    let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let conn = owner.started();
+    for _ in 0..50 {
+        let descriptors = [rustix::fd::AsFd::as_fd(&client)];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let bytes = [std::io::IoSlice::new(b"abc")];
+        sendmsg(&client, &bytes, &mut ancillary, SendFlags::empty()).unwrap();
+        client.write_all(b"def").unwrap();
+        assert_eq!(node.recv(conn, &owner, 6).unwrap(), b"abcdef");
+    }
+}

@@ -142,3 +142,18 @@ fn a_connection_that_nobody_takes_closes_and_the_log_is_told() {
     assert_eq!(node.notice(), megaphone_core::Notice::StartTimeout { listener: port.id });
     assert_eq!(read_to_end(&client), b"");
 }
+
+#[test]
+fn refusals_carry_the_listeners_header_lines_and_where_bosh_is_served_those_for_pages_of_any_origin() {
+    let node = Node::new();
+    let mut config = http();
+    config.response_headers = b"Server: x\r\n".to_vec();
+    for (routes, is_for_all) in [(Vec::new(), false), (crate::bosh_client::bosh_listener().routes, true)] {
+        let config = ListenerConfig { routes, ..config.clone() };
+        let mut client = node.listen(config, Some(&node.spawn())).connect();
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let answer = String::from_utf8(read_to_end(&client)).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\r\nServer: x\r\n"), "{answer}");
+        assert_eq!(answer.contains("\r\nAccess-Control-Allow-Origin: *\r\n"), is_for_all, "{answer}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use crate::xmpp_client::*;
-use megaphone_core::{ListenerConfig, Mode, Outgoing, Rate, XmppId, stream};
+use megaphone_core::{Error, ListenerConfig, Mode, Outgoing, Rate, XmppId, stream};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn client_with(node: &Node, config: ListenerConfig, bytes: &[u8]) -> (Process, T
 }
 
 /// An open stream, its owner, who has taken the header, and its client.
-fn session(node: &Node) -> (XmppId, Process, TcpStream) {
+pub(crate) fn session(node: &Node) -> (XmppId, Process, TcpStream) {
     session_with(node, xmpp())
 }
 
@@ -355,4 +355,29 @@ fn closing_all_tells_the_owners() {
     let (_id, owner, _client) = session(&node);
     node.system.close_all(&mut node.sink());
     assert_eq!(owner.event(), "gone");
+}
+
+#[test]
+fn a_reset_right_behind_the_header_is_an_end_like_any_other() {
+    let node = Node::new();
+    for _ in 0..20 {
+        let (starter, client) = client(&node, HEADER);
+        let id = starter.started_xmpp();
+        reset(client);
+        eventually("the kernel knows", || match node.system.xmpp_facts(id) {
+            Ok(_) => false,
+            Err(error) => {
+                assert_eq!(error, Error::Closed);
+                true
+            }
+        });
+        let owner = node.spawn();
+        if node.system.xmpp_started(id, owner.pid, &mut node.sink()).is_ok() {
+            // The header was read before.
+            assert_eq!(owner.event(), "start stream:stream");
+            assert_eq!(owner.event(), "gone");
+        }
+    }
+    node.emptied();
+    assert_eq!(node.watches(), 0);
 }

@@ -41,6 +41,14 @@ fn read_head(mut client: &TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
+/// A client whose upgrade was accepted, and the starter of its listener.
+pub(crate) fn upgraded(node: &Node) -> (Process, TcpStream) {
+    let (starter, mut client) = served(node);
+    client.write_all(upgrade("/ws", "").as_bytes()).unwrap();
+    assert!(read_head(&client).starts_with("HTTP/1.1 101 "));
+    (starter, client)
+}
+
 /// A session that waits for its owner.
 pub(crate) fn opened(node: &Node) -> (XmppId, TcpStream) {
     let (starter, mut client) = served(node);
@@ -130,7 +138,9 @@ fn the_first_message_may_come_with_the_upgrade() {
 #[test]
 fn other_requests_go_to_their_handler() {
     let node = Node::new();
-    for request in [upgrade("/other", ""), "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n".into(), upgrade("/ws/x", "")]
+    let http_1_0 = upgrade("/ws", "").replace("HTTP/1.1", "HTTP/1.0");
+    for request in
+        [http_1_0, upgrade("/other", ""), "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n".into(), upgrade("/ws/x", "")]
     {
         let (starter, mut client) = served(&node);
         client.write_all(request.as_bytes()).unwrap();
@@ -239,16 +249,22 @@ fn a_client_that_reads_no_pongs_cannot_have_them_piled_up() {
     let (_id, owner, client) = session(&node);
     let conn = node.system.connections()[0];
     narrow(&node, conn, &owner, &client);
-    let writer = write_in_background(&client, masked(9, &[b'x'; 125]).repeat(PINGS));
+    let pings = [masked(9, &[b'x'; 125]).repeat(PINGS), masked(9, b"last")].concat();
+    let writer = write_in_background(&client, pings);
     eventually("pongs wait", || {
         assert!(owner.is_quiet());
-        node.info(conn).outbound >= 64 * 1024
+        writer.is_finished() || node.info(conn).outbound >= 64 * 1024
     });
-    for _ in 0..PINGS {
+    loop {
         assert!(owner.is_quiet());
-        assert_eq!(read_frame(&client).0, 10, "each is answered in the end");
         let outbound = node.info(conn).outbound;
         assert!(outbound < 256 * 1024, "{outbound}");
+        // Of several that come together the last is answered (RFC 6455 section 5.5.3).
+        let (opcode, payload) = read_frame(&client);
+        assert_eq!(opcode, 10);
+        if payload == b"last" {
+            break;
+        }
     }
     writer.join().unwrap();
     assert!(owner.is_quiet());
@@ -291,4 +307,38 @@ fn silence_ends_a_session_that_is_not_pinged() {
     node.set_streams(config);
     let (_id, owner, _client) = session(&node);
     assert_eq!(owner.event(), "gone");
+}
+
+#[test]
+fn a_path_is_the_one_that_ejabberd_http_takes_it_for() {
+    let node = Node::new();
+    for path in ["/ws/", "//ws", "/%77s", "/x/../ws", "http://chat.example/ws"] {
+        let (_starter, mut client) = served(&node);
+        client.write_all(upgrade(path, "").as_bytes()).unwrap();
+        let head = read_head(&client);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
+    }
+}
+
+#[test]
+fn a_client_from_before_rfc_7395_has_a_stream_as_over_tcp() {
+    let node = Node::new();
+    let (starter, mut client) = upgraded(&node);
+    client.write_all(&masked(1, HEADER)).unwrap();
+    let (id, owner) = (starter.started_xmpp(), node.spawn());
+    node.own(id, &owner);
+    assert_eq!(owner.event(), "start stream:stream");
+    assert!(node.xmpp_send(id, &owner, Outgoing::Header(&header())).is_none());
+    node.say(id, &owner, "<iq id='1'/>");
+    let mut all = String::new();
+    while !all.ends_with("<iq id='1'/>") {
+        all.push_str(&read_text(&client));
+    }
+    assert!(all.contains("<stream:stream id='7'>"), "{all}");
+    client.write_all(&text("<presence/>")).unwrap();
+    assert_eq!(owner.event(), "<presence/>");
+    client.write_all(&text("</stream:stream>")).unwrap();
+    assert_eq!(owner.event(), "end stream:stream");
+    node.xmpp_close(id, &owner);
+    while read_frame(&client).0 != 8 {}
 }

@@ -37,6 +37,18 @@ impl Bosh {
         self.exchange.has_room() && !self.is_blocked
     }
 
+    fn hold(&mut self, number: u8, session: Option<Conn>) {
+        // Mostly there is one.
+        self.held.reserve_exact(1);
+        self.held.push((number, session));
+    }
+
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        let held = self.held.capacity() * size_of::<(u8, Option<Conn>)>();
+        size_of::<Self>() + self.exchange.heap_bytes() + held
+    }
+
     /// The next request has to wait for these.
     pub(super) fn block(&mut self) {
         self.is_blocked = true;
@@ -123,15 +135,9 @@ impl<H: Host> Http<H> {
                 None => self.put_back(transport, cx, &bytes),
                 Some(Sid { session, secret, .. }) => {
                     let number = self.consumed(transport, &head, extent);
-                    self.bosh().held.push((number, Some(session)));
+                    self.bosh().hold(number, Some(session));
                     let ticket = Ticket { conn: cx.conn, number };
-                    let arrival = Arrival {
-                        ticket,
-                        secret,
-                        request: Box::new(request),
-                        bytes: body.len(),
-                        is_hurried: false,
-                    };
+                    let arrival = Arrival { ticket, secret, request: Box::new(request), bytes: body.len() };
                     cx.effects.push(Effect::Request { session, arrival });
                     Served::Taken
                 }
@@ -157,7 +163,7 @@ impl<H: Host> Http<H> {
         };
         request.to = Some(host.into());
         let number = self.consumed(transport, head, extent);
-        self.bosh().held.push((number, None));
+        self.bosh().hold(number, None);
         cx.effects.push(Effect::Create(Box::new(Creation {
             ticket: Ticket { conn: cx.conn, number },
             request,

@@ -73,6 +73,15 @@ impl<H: Host> Http<H> {
         }
     }
 
+    /// Bytes of memory besides the connection, without those that were received or are to be sent.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.serving {
+            Serving::Handler(_) => size_of::<Attached<H>>(),
+            Serving::Bosh(bosh) => bosh.bytes(),
+            Serving::Nobody | Serving::Starting => 0,
+        }
+    }
+
     pub(crate) fn is_starting(&self) -> bool {
         matches!(self.serving, Serving::Starting)
     }
