@@ -11,7 +11,7 @@
 -export([send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
 -export([controlling_process/3, owner/1, monitor/1, cancel_monitor/2]).
 -export([setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
--export([xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
+-export([xmpp_waker/0, xmpp_owners/0, xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
          xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
          xmpp_cancel_wait/1, xmpp_reset/1, xmpp_shaper/2, xmpp_close/1, xmpp_abort/1]).
 -export([xmpp_peername/1, xmpp_sockname/1, xmpp_info/1]).
@@ -26,7 +26,7 @@
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
        controlling_process/3, owner/1, monitor/1, cancel_monitor/2,
        setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1,
-       xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
+       xmpp_waker/0, xmpp_owners/0, xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
        xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
        xmpp_cancel_wait/1, xmpp_reset/1, xmpp_shaper/2, xmpp_close/1, xmpp_abort/1,
        xmpp_peername/1, xmpp_sockname/1, xmpp_info/1,
@@ -302,6 +302,15 @@ getstat(_Conn) -> ?NOT_LOADED.
 info(_Conn) -> ?NOT_LOADED.
 
 %% --- XMPP sessions
+
+%% A descriptor from which a byte can be read when there are owners of sessions that have to be woken, and no other before
+%% they have been asked for. It stays the library's.
+-spec xmpp_waker() -> {ok, Fd :: non_neg_integer()} | {error, inet:posix()}.
+xmpp_waker() -> ?NOT_LOADED.
+
+%% Owners that are to be sent '$megaphone_recv', each once.
+-spec xmpp_owners() -> [pid()].
+xmpp_owners() -> ?NOT_LOADED.
 
 %% Replaces the settings, for sessions that begin from here on.
 -spec xmpp_configure(xmpp_settings()) -> ok.

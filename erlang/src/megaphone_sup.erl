@@ -19,4 +19,5 @@ init([]) ->
     Log = #{id => megaphone_log, start => {megaphone_log, start_link, []}},
     Listener = #{id => megaphone_listener, start => {megaphone_listener, start_link, []}},
     Sessions = #{id => megaphone_sessions, start => {megaphone_sessions, start_link, []}},
-    {ok, {#{strategy => one_for_one, intensity => 5, period => 10}, [Log, Listener, Sessions | Starters]}}.
+    Waker = #{id => megaphone_waker, start => {megaphone_waker, start_link, []}},
+    {ok, {#{strategy => one_for_one, intensity => 5, period => 10}, [Log, Listener, Sessions, Waker | Starters]}}.

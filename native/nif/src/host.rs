@@ -4,6 +4,9 @@ use crate::atoms;
 use crate::terms::{self, session_term, socket_term};
 use megaphone_core::{Conn, Event, Host, ListenerId, Notice, Owned, Sink};
 use parking_lot::Mutex;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
 use rustler::env::{OwnedEnv, SavedTerm};
 use rustler::{Encoder, Env, LocalPid, Monitor, Reference, Resource, ResourceArc, Term};
 use smallvec::SmallVec;
@@ -65,6 +68,36 @@ const PARTS: usize = 16;
 
 /// Who logs notices.
 static LOG: Mutex<Option<LocalPid>> = Mutex::new(None);
+
+/// The owners that a process of the VM's has to wake for the reactors.
+///
+/// What a thread of ours sends is allocated there, and the VM has such blocks freed by its auxiliary thread, which has to be
+/// woken for each: 20 microseconds a message. So a reactor writes a byte into a pipe, which is a port of that
+/// process; and while that has not had its turn, more gathers without any.
+static WAKER: Mutex<Waker> = Mutex::new(Waker { pipe: None, owners: Vec::new() });
+
+struct Waker {
+    /// Where to read, for the port, and where to write.
+    pipe: Option<(OwnedFd, OwnedFd)>,
+    owners: Vec<LocalPid>,
+}
+
+/// The descriptor that has a byte to read when there are owners to be woken. It stays ours.
+pub(crate) fn waker_fd() -> Result<i32, Errno> {
+    let mut waker = WAKER.lock();
+    let pipe = match waker.pipe.take() {
+        Some(pipe) => pipe,
+        None => rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?,
+    };
+    let fd = pipe.0.as_raw_fd();
+    waker.pipe = Some(pipe);
+    Ok(fd)
+}
+
+/// The owners that are to be woken.
+pub(crate) fn take_owners() -> Vec<LocalPid> {
+    std::mem::take(&mut WAKER.lock().owners)
+}
 
 /// Whose listeners are whose.
 static LISTENER_OWNERS: LazyLock<Mutex<HashMap<ListenerId, LocalPid>>> = LazyLock::new(Mutex::default);
@@ -218,6 +251,7 @@ impl Sink<ErlangHost> for ThreadSink {
                 let Waiter { to, env, message } = &mut waiter;
                 let _ = env.send_and_clear(to, |inner| message.load(inner));
             }
+            Event::XmppReady { to, .. } => ready(to.0),
             event => each_message(&event, |to, build| {
                 let _ = self.env.send_and_clear(to, build);
             }),
@@ -230,6 +264,15 @@ impl Sink<ErlangHost> for ThreadSink {
 
     fn unwatch(&mut self, process: Pid, owned: Owned) {
         remove(None, process.0, Subject::Owned(owned));
+    }
+}
+
+/// At most one byte is in the pipe for each time that the owners are taken: it is never full.
+fn ready(owner: LocalPid) {
+    let mut waker = WAKER.lock();
+    waker.owners.push(owner);
+    if let (Some((_, write)), 1) = (&waker.pipe, waker.owners.len()) {
+        let _ = rustix::io::write(write, b"!");
     }
 }
 
