@@ -37,15 +37,12 @@ const CLOSE: f64 = 0.03;
 /// So many more when other programs disturb some.
 const SPARE_PROBES: u32 = 6;
 
-/// The part of a rate that has to arrive in time for it to count as kept.
-const KEPT: f64 = 0.9;
-
 /// A rate that was tried on stock ejabberd, and what came of it.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Probe {
     /// Messages a second.
     rate: f64,
-    /// The part of all processors that server and generator kept busy, or would have if the rate had been kept.
+    /// The part of all processors that server and generator need for it.
     load: f64,
     /// The server's part in that.
     server: f64,
@@ -149,7 +146,7 @@ impl Chat {
         let plan = Self::plan(lab, rate, lab.pick(2, 4));
         loop {
             let flow = flow::measure(lab, online, &plan)?;
-            let found = Probe::of(rate, flow.rate, &flow.usage, available_parallelism()?.get());
+            let found = Probe::of(rate, flow.done, &flow.usage, available_parallelism()?.get());
             eprintln!(
                 "chat: {} at {rate:.0} messages a second: load {:.2}, others {:.2} cores",
                 online.label, found.load, found.others
@@ -163,18 +160,14 @@ impl Chat {
 }
 
 impl Probe {
-    /// `kept` messages a second arrived when `rate` were sent.
-    fn of(rate: f64, kept: f64, usage: &Usage, cores: usize) -> Self {
-        let (server, own) = (usage.server_cores() / cores as f64, usage.own_cores() / cores as f64);
-        let others = usage.others;
-        // What does not arrive as fast as it is sent is more than the machine can take, unless somebody else has
-        // the processors: then it would take so much more of them.
-        let load = match kept < rate * KEPT {
-            true if others > DISTURBING => (server + own) * rate / kept.max(1.0),
-            true => (server + own).max(1.0),
-            false => server + own,
-        };
-        Self { rate, load, server, others }
+    /// `done` messages arrived when `rate` a second were sent.
+    ///
+    /// The load is what each of them cost, at that rate. So it does not matter whether others held them up, or
+    /// how long the last ones were waited for; and a machine that is full has a load above 1.
+    fn of(rate: f64, done: u64, usage: &Usage, cores: usize) -> Self {
+        let part = |seconds: f64| seconds / done.max(1) as f64 * rate / cores as f64;
+        let server = part(usage.server);
+        Self { rate, load: server + part(usage.own), server, others: usage.others }
     }
 }
 
@@ -189,7 +182,7 @@ fn search(first: f64, aim: f64, mut probe: impl FnMut(f64) -> Result<Probe>) -> 
         if distance(&best) <= CLOSE {
             break;
         }
-        // A machine that is full shows no load above 1, however far the rate is beyond it.
+        // A machine that is full is a poor guide to what it needs at another rate.
         let factor = (aim / last.load.max(0.01)).clamp(0.5, 2.0);
         last = probe((last.rate * factor).round())?;
         if distance(&last) < distance(&best) {
@@ -262,11 +255,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_that_is_not_kept_fills_the_machine_unless_others_have_it() {
-        let usage = |others| Usage { seconds: 1.0, server: 0.8, own: 0.2, others };
-        assert_eq!(Probe::of(1000.0, 990.0, &usage(0.0), 2).load, 0.5);
-        assert_eq!(Probe::of(1000.0, 500.0, &usage(0.0), 2).load, 1.0);
-        assert_eq!(Probe::of(1000.0, 800.0, &usage(1.0), 2).load, 0.625);
+    fn a_load_is_what_messages_cost_however_long_they_took() {
+        let usage = |seconds| Usage { seconds, server: 0.8, own: 0.2, others: 0.0 };
+        for seconds in [1.0, 30.0] {
+            let probe = Probe::of(1000.0, 1000, &usage(seconds), 2);
+            assert_eq!((probe.load, probe.server), (0.5, 0.4));
+        }
+        // Two seconds' worth of work was to be done in each.
+        assert_eq!(Probe::of(2000.0, 500, &usage(1.0), 2).load, 2.0);
     }
 
     #[test]

@@ -26,10 +26,11 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct Flow {
     /// Messages that arrived, or pings that were answered.
     pub(crate) done: u64,
-    /// Those a second.
-    pub(crate) rate: f64,
+    /// Until the last of them.
+    pub(crate) seconds: f64,
     pub(crate) latency: Summary,
-    /// Who used the processors from the first message that counts to the last one's arrival.
+    /// Who used the processors from the first one that counts until none was waited for, which is later where some
+    /// get lost.
     pub(crate) usage: Usage,
 }
 
@@ -57,19 +58,19 @@ pub(crate) fn measure(lab: &Lab<'_>, online: &Online<'_>, plan: &Plan<'_>) -> Re
     if report.done == 0 {
         bail!("nothing that was sent arrived");
     }
-    let rate = report.done as f64 / report.elapsed.as_secs_f64().max(f64::EPSILON);
-    Ok(Flow { done: report.done, rate, latency: Summary::of(&report.latency), usage })
+    let seconds = report.elapsed.as_secs_f64().max(f64::EPSILON);
+    Ok(Flow { done: report.done, seconds, latency: Summary::of(&report.latency), usage })
 }
 
 impl Flow {
     /// Adds the readings, under names that begin with `prefix`; what was sent are `things`, one is a `thing`.
     pub(crate) fn report(&self, trial: &mut Trial, prefix: &str, thing: &str) {
         trial.disturbed_by(self.usage.others);
-        trial.add(format!("{prefix}{thing}s"), Unit::PerSecond, self.rate);
+        trial.add(format!("{prefix}{thing}s"), Unit::PerSecond, self.done as f64 / self.seconds);
         trial.add_latency(prefix, &self.latency);
         let cpu = self.usage.server * 1e6 / self.done as f64;
         trial.add(format!("{prefix}CPU a {thing}"), Unit::Microseconds, cpu);
-        trial.add(format!("{prefix}server's cores in use"), Unit::Cores, self.usage.server_cores());
-        trial.add(format!("{prefix}generator's cores in use"), Unit::Cores, self.usage.own_cores());
+        trial.add(format!("{prefix}server's cores in use"), Unit::Cores, self.usage.server / self.seconds);
+        trial.add(format!("{prefix}generator's cores in use"), Unit::Cores, self.usage.own / self.seconds);
     }
 }
