@@ -5,6 +5,24 @@ use std::fmt;
 use super::element::{Element, Item};
 use super::node::{Kind, NODE_BYTES, Node, Span};
 
+impl Element {
+    /// The same element with its own attributes passed through `change`; what is inside stays as it is.
+    pub(crate) fn with_attrs<'a>(
+        &'a self,
+        change: impl FnOnce(Vec<(&'a [u8], &'a [u8])>) -> Vec<(&'a [u8], &'a [u8])>,
+    ) -> Self {
+        let mut builder = ElementBuilder::default();
+        builder.start(self.name());
+        let own: Vec<_> = self.attrs().collect();
+        let inside = 1 + own.len();
+        for (name, value) in change(own) {
+            builder.attr(name, value);
+        }
+        self.items().skip(inside).for_each(|item| builder.push(item));
+        builder.finish().unwrap_or_default()
+    }
+}
+
 /// Why a builder has no element to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuildError {

@@ -3,10 +3,8 @@
 //! Owns the representation only. What a prefix or an `xmlns` attribute looks like in it is decided by
 //! `names`; how it looks on the wire by `write`.
 
-use std::fmt;
 use std::sync::Arc;
 
-use super::builder::ElementBuilder;
 use super::node::{Kind, NODE_BYTES, Node};
 
 /// One element with all that is in it.
@@ -110,22 +108,6 @@ impl Element {
         children
     }
 
-    /// The same element with its own attributes passed through `change`; what is inside stays as it is.
-    pub(crate) fn with_attrs<'a>(
-        &'a self,
-        change: impl FnOnce(Vec<(&'a [u8], &'a [u8])>) -> Vec<(&'a [u8], &'a [u8])>,
-    ) -> Self {
-        let mut builder = ElementBuilder::default();
-        builder.start(self.name());
-        let own: Vec<_> = self.attrs().collect();
-        let inside = 1 + own.len();
-        for (name, value) in change(own) {
-            builder.attr(name, value);
-        }
-        self.items().skip(inside).for_each(|item| builder.push(item));
-        builder.finish().unwrap_or_default()
-    }
-
     /// Bytes of heap memory that the element holds, alone or with others that were parts of the same element.
     pub fn heap_bytes(&self) -> usize {
         2 * size_of::<usize>() + self.data.len()
@@ -211,9 +193,3 @@ impl PartialEq for Element {
 }
 
 impl Eq for Element {}
-
-impl fmt::Debug for Element {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&super::write::element_to_vec(self)))
-    }
-}

@@ -1,6 +1,8 @@
 //! Elements as bytes, equal to what `fxml:element_to_binary/1` and `fxml:element_to_header/1` give but for carriage
 //! returns in text.
 
+use std::fmt;
+
 use super::element::{Element, Item};
 
 /// Appends an element, as `fxml:element_to_binary/1` gives it.
@@ -115,4 +117,10 @@ fn escape(bytes: &[u8], out: &mut Vec<u8>, entity: impl Fn(u8) -> Option<&'stati
         }
     }
     out.extend_from_slice(&bytes[copied..]);
+}
+
+impl fmt::Debug for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&element_to_vec(self)))
+    }
 }
