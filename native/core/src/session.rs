@@ -193,7 +193,9 @@ impl<H: Host> BoshSession<H> {
         }
         if let Some(backlog) = &mut self.backlog {
             backlog.resume_at.take_if(|at| *at <= now);
-            self.machine.handle_delay(now);
+            if !backlog.arrivals.is_empty() {
+                self.machine.handle_delay(now);
+            }
         }
         self.machine.handle_timeout(now);
         self.machine.flush(now);
