@@ -261,7 +261,7 @@ fn a_client_that_reads_no_pongs_cannot_have_them_piled_up() {
             let (opcode, payload) = read_frame(&client);
             assert_eq!(opcode, 10);
             if payload == b"last" {
-                break;
+                return client;
             }
         }
     });
@@ -271,7 +271,7 @@ fn a_client_that_reads_no_pongs_cannot_have_them_piled_up() {
         assert!(outbound < 256 * 1024, "{outbound}");
         reader.is_finished()
     });
-    reader.join().unwrap();
+    let _client = reader.join().unwrap();
     writer.join().unwrap();
     assert!(owner.is_quiet());
 }
