@@ -109,7 +109,8 @@ impl<H: Host> BoshSession<H> {
 
     /// A request with this session's id.
     pub(crate) fn request(&mut self, cx: &mut Cx<'_, H>, arrival: Arrival) -> Fate {
-        if !arrival.secret.is_the_same(self.secret) {
+        // A session that is over stays until its owner has taken all.
+        if !arrival.secret.is_the_same(self.secret) || self.machine.closed().is_some() {
             cx.effects.push(Effect::terminal(arrival.ticket, Condition::ItemNotFound));
             return Fate::Keep;
         }
@@ -203,9 +204,7 @@ impl<H: Host> BoshSession<H> {
 
     /// Ends the session at once, whoever has it. What its owner has not taken is lost.
     pub(crate) fn abort_with(&mut self, cx: &mut Cx<'_, H>, condition: Condition) -> Fate {
-        for arrival in self.backlog.take().into_iter().flat_map(|backlog| backlog.arrivals) {
-            cx.effects.push(Effect::terminal(arrival.ticket, condition));
-        }
+        self.turn_away(cx, condition);
         self.machine.abort(condition);
         self.settle(cx)
     }
@@ -264,11 +263,16 @@ impl<H: Host> BoshSession<H> {
         next
     }
 
+    /// Requests that had to wait will not be looked at any more.
+    fn turn_away(&mut self, cx: &mut Cx<'_, H>, condition: Condition) {
+        for arrival in self.backlog.take().into_iter().flat_map(|backlog| backlog.arrivals) {
+            cx.effects.push(Effect::terminal(arrival.ticket, condition));
+        }
+    }
+
     /// The machine has said its last word. An owner takes what there is, and then the session goes.
     fn finish(&mut self, cx: &mut Cx<'_, H>) -> Fate {
-        for arrival in self.backlog.take().into_iter().flat_map(|backlog| backlog.arrivals) {
-            cx.effects.push(Effect::terminal(arrival.ticket, Condition::ItemNotFound));
-        }
+        self.turn_away(cx, Condition::ItemNotFound);
         self.writers.wake(cx);
         if !matches!(self.state, State::Owned { .. }) {
             return Fate::Gone;
@@ -328,9 +332,7 @@ impl<H: Host> Entry<H> for BoshSession<H> {
         if let State::Owned { owner, is_waiting: true } = self.state {
             cx.sink.emit(Event::XmppReady { to: owner, id: XmppId::Bosh(cx.conn) });
         }
-        for arrival in self.backlog.take().into_iter().flat_map(|backlog| backlog.arrivals) {
-            cx.effects.push(Effect::terminal(arrival.ticket, Condition::InternalServerError));
-        }
+        self.turn_away(cx, Condition::InternalServerError);
         self.machine.abort(Condition::InternalServerError);
         while let Some(answer) = self.machine.poll_answer() {
             cx.effects.extend(Effect::respond(answer));
