@@ -5,7 +5,7 @@
 //! call the methods of `System` on a connection or session: each locks that one and nothing else, and none waits for
 //! a socket. A reactor never waits for a lock.
 //!
-//! A connection is a [transport](transport) and a [role](role): where its bytes go, and what they are.
+//! A connection is a transport and a role: where its bytes go, and what they are.
 //!
 //! The crate knows no Erlang. Who owns a connection, who waits for it, and how they are told is the
 //! [`Host`]'s; what happened is an [`Event`]; which protocol is spoken is `megaphone-proto`'s.

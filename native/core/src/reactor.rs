@@ -125,7 +125,7 @@ impl<H: Host> Reactor<H> {
             match event.token() {
                 WAKER => {}
                 Token(token) if token >= LISTENERS => {
-                    self.accepting.push_back(ListenerId((token - LISTENERS) as u32));
+                    self.will_accept(ListenerId((token - LISTENERS) as u32));
                 }
                 Token(slot) => self.mark(Place::Connection(slot as u32), readiness(event)),
             }
@@ -144,15 +144,14 @@ impl<H: Host> Reactor<H> {
     }
 
     fn read_mail(&mut self) {
-        let shard = &self.engine.shards[self.index];
+        let engine = Arc::clone(&self.engine);
+        let shard = &engine.shards[self.index];
         for mail in shard.mailbox.take() {
             let is_new = match mail {
                 Mail::Step(Place::Connection(slot)) => shard.connections.received(slot),
                 Mail::Step(Place::Session(slot)) => shard.sessions.received(slot),
                 Mail::Accept(id) => {
-                    if !self.accepting.contains(&id) {
-                        self.accepting.push_back(id);
-                    }
+                    self.will_accept(id);
                     false
                 }
             };
@@ -243,6 +242,12 @@ impl<H: Host> Reactor<H> {
 
     // --- accepting
 
+    fn will_accept(&mut self, id: ListenerId) {
+        if !self.accepting.contains(&id) {
+            self.accepting.push_back(id);
+        }
+    }
+
     fn retry_paused(&mut self) {
         let now = self.engine.now();
         for (id, at) in &mut self.paused {
@@ -253,7 +258,7 @@ impl<H: Host> Reactor<H> {
         }
     }
 
-    /// Each listener at least once.
+    /// Each listener once, or as many as there is time for, and one at least; the others are first at the next turn.
     fn accept_until(&mut self, end: Instant) {
         for _ in 0..self.accepting.len() {
             let Some(id) = self.accepting.pop_front() else { return };

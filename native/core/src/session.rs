@@ -194,7 +194,9 @@ impl<H: Host> BoshSession<H> {
         }
         if let Some(backlog) = &mut self.backlog {
             backlog.resume_at.take_if(|at| *at <= now);
-            self.machine.handle_delay(now);
+            if !backlog.arrivals.is_empty() {
+                self.machine.handle_delay(now);
+            }
         }
         self.machine.handle_timeout(now);
         self.machine.flush(now);
@@ -202,9 +204,7 @@ impl<H: Host> BoshSession<H> {
 
     /// Ends the session at once, whoever has it. What its owner has not taken is lost.
     pub(crate) fn abort_with(&mut self, cx: &mut Cx<'_, H>, condition: Condition) -> Fate {
-        for arrival in self.backlog.take().into_iter().flat_map(|backlog| backlog.arrivals) {
-            cx.effects.push(Effect::terminal(arrival.ticket, condition));
-        }
+        self.turn_away(cx, condition);
         self.machine.abort(condition);
         self.settle(cx)
     }
@@ -263,11 +263,16 @@ impl<H: Host> BoshSession<H> {
         next
     }
 
+    /// Requests that had to wait will not be looked at any more.
+    fn turn_away(&mut self, cx: &mut Cx<'_, H>, condition: Condition) {
+        for arrival in self.backlog.take().into_iter().flat_map(|backlog| backlog.arrivals) {
+            cx.effects.push(Effect::terminal(arrival.ticket, condition));
+        }
+    }
+
     /// The machine has said its last word. An owner takes what there is, and then the session goes.
     fn finish(&mut self, cx: &mut Cx<'_, H>) -> Fate {
-        for arrival in self.backlog.take().into_iter().flat_map(|backlog| backlog.arrivals) {
-            cx.effects.push(Effect::terminal(arrival.ticket, Condition::ItemNotFound));
-        }
+        self.turn_away(cx, Condition::ItemNotFound);
         self.writers.wake(cx);
         if !matches!(self.state, State::Owned { .. }) {
             return Fate::Gone;
@@ -327,9 +332,7 @@ impl<H: Host> Entry<H> for BoshSession<H> {
         if let State::Owned { owner, is_waiting: true } = self.state {
             cx.sink.emit(Event::XmppReady { to: owner, id: XmppId::Bosh(cx.conn) });
         }
-        for arrival in self.backlog.take().into_iter().flat_map(|backlog| backlog.arrivals) {
-            cx.effects.push(Effect::terminal(arrival.ticket, Condition::InternalServerError));
-        }
+        self.turn_away(cx, Condition::InternalServerError);
         self.machine.abort(Condition::InternalServerError);
         while let Some(answer) = self.machine.poll_answer() {
             cx.effects.extend(Effect::respond(answer));

@@ -302,6 +302,56 @@ mod tests {
         assert!(store.mailbox.take().is_empty(), "nothing is left");
     }
 
+    /// What the reactor and others do at the same time: each piece of work is seen, and the reactor never waits.
+    #[test]
+    fn nothing_is_lost_between_those_who_ask_and_those_who_have_the_lock() {
+        const THREADS: usize = 3;
+        const ROUNDS: usize = 20_000;
+        let mut poll = mio::Poll::new().unwrap();
+        let store: Store<usize> =
+            Store::new(0, Place::Connection, Arc::new(Mailbox::new(poll.registry()).unwrap()));
+        let (conn, guard) = store.insert(|_| Some(0)).unwrap();
+        drop(guard);
+        let slot = conn.slot();
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        *store.lock(conn).unwrap().entry().unwrap() += 1;
+                        store.notify(slot, Pending::LOOK);
+                    }
+                });
+            }
+            let mut events = mio::Events::with_capacity(8);
+            let (mut done, mut marked, mut queued) = (0, 0, VecDeque::new());
+            while done < THREADS * ROUNDS || marked > 0 {
+                if queued.is_empty() && marked == 0 {
+                    poll.poll(&mut events, Some(std::time::Duration::from_secs(30))).unwrap();
+                }
+                // The kernel has something for it, as often as not while another thread has the lock.
+                if store.mark(slot, Pending::READABLE) {
+                    queued.push_back(slot);
+                }
+                marked = 1;
+                for mail in store.mailbox.take() {
+                    assert!(matches!(mail, Mail::Step(Place::Connection(at)) if at == slot));
+                    queued.extend(store.received(slot).then_some(slot));
+                }
+                while let Some(slot) = queued.pop_front() {
+                    let Some((mut guard, bits)) = store.try_lock(slot) else { continue };
+                    marked = usize::from(marked == 1 && !bits.has(Pending::READABLE));
+                    done += std::mem::take(guard.entry().unwrap());
+                }
+                if queued.is_empty() && marked == 1 {
+                    // Whoever had the lock tells when it is free.
+                    poll.poll(&mut events, Some(std::time::Duration::from_secs(30))).unwrap();
+                    assert!(!events.is_empty(), "a bit was lost");
+                }
+            }
+            assert_eq!(done, THREADS * ROUNDS);
+        });
+    }
+
     #[test]
     fn many_who_ask_are_in_the_mailbox_once() {
         let store = store(&mio::Poll::new().unwrap());

@@ -87,6 +87,39 @@ fn arrivals_at_one_listener_do_not_put_off_another() {
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
+#[test]
+fn above_a_descriptor_number_none_is_accepted_until_one_closes() {
+    const ROOM: usize = 10;
+    let _turn = LIMIT.lock().unwrap();
+    let raw = ListenerConfig { mode: Mode::Raw, ..ListenerConfig::default() };
+    let node = Node::with(config(1, 1000));
+    let starter = node.spawn();
+    let port = node.listen(raw, Some(&starter));
+    let mut clients: Vec<_> = (0..40).map(|_| port.connect()).collect();
+    let mut open: Vec<_> = (0..40).map(|_| starter.started()).collect();
+    // The clients have the lowest numbers: what the node is given next is the lowest free one.
+    let highest = 3 + std::fs::read_dir("/proc/self/fd").unwrap().count();
+    node.system.set_bounds(1000, highest);
+    clients.extend((0..ROOM * 4).map(|_| port.connect()));
+    let info = || node.system.listener_info(port.id).unwrap();
+    eventually("paused", || info().is_paused);
+    assert!(info().connections <= 40 + ROOM, "{} connections", info().connections);
+    assert!(matches!(node.notice(), Notice::AcceptPaused { error: Some(_), .. }));
+    // All have their turn when others go.
+    let mut turns = 40;
+    while turns < 40 + ROOM * 4 {
+        if let Some(conn) = open.pop() {
+            node.system.abort(conn, &mut node.sink()).unwrap();
+            drop(clients.remove(0));
+        }
+        while !starter.is_quiet() {
+            open.push(starter.started());
+            turns += 1;
+        }
+    }
+    assert_eq!(info().accepted as usize, turns);
+}
+
 fn client_to_be() -> rustix::fd::OwnedFd {
     use rustix::net::{AddressFamily, SocketType, socket};
     socket(AddressFamily::INET, SocketType::STREAM, None).unwrap()

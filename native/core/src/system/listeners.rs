@@ -133,10 +133,14 @@ impl<H: Host> System<H> {
         let is_owed = {
             let mut queue = listener.queue.lock();
             queue.waiters.retain(|acceptor| acceptor.process != process);
-            !queue.ready.is_empty() && !queue.waiters.is_empty()
+            let is_owed = !queue.ready.is_empty() && !queue.waiters.is_empty();
+            if is_owed {
+                // It had been woken, and leaves the connection to the next one.
+                queue.woken_at = None;
+            }
+            is_owed
         };
         if is_owed {
-            // It had been woken, and leaves the connection to the next one.
             self.engine.shards[listener.shard].mailbox.post(Mail::Accept(listener.id));
         }
     }

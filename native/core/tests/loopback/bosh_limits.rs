@@ -171,3 +171,19 @@ fn there_are_no_more_sessions_than_there_may_be_connections() {
     read_answer(&client).terminates_with("internal-server-error");
     assert_eq!(node.system.stats().sessions, 2);
 }
+
+#[test]
+fn a_request_for_a_session_that_its_owner_has_yet_to_see_ending_is_turned_away() {
+    let both = both();
+    let mut poll = both.poll(101);
+    both.holds(1);
+    poll.write_all(&both.request(102, "type='terminate'", MESSAGE)).unwrap();
+    assert_eq!(read_answer(&poll).body, EMPTY);
+    assert!(read_answer(&poll).body.contains("type='terminate'"));
+    // The owner has not taken the message.
+    read_answer(&both.poll(103)).terminates_with("item-not-found");
+    assert_eq!(both.owner.event(), MESSAGE);
+    assert_eq!(both.owner.event(), "end stream:stream");
+    assert_eq!(both.owner.event(), "gone");
+    both.forgotten();
+}

@@ -184,7 +184,7 @@ impl<'a> Session<'a> {
                 self.flush();
             }
             if self.random.below(40) == 0 {
-                let rate = Rate { bytes_per_second: 1_000_000, burst: 1 };
+                let rate = Rate { bytes_per_second: 1_000_000, burst: 10_000 };
                 let rate = (self.random.below(2) == 0).then_some(rate);
                 let sink = &mut self.node.sink();
                 self.node.system.xmpp_shaper(self.id, self.owner.pid, rate, sink).unwrap();

@@ -5,6 +5,7 @@ use crate::xmpp_client::*;
 use megaphone_core::{ListenerConfig, Mode, Outgoing, XmppId};
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 
 const STREAMS: usize = 4;
 const STANZAS: usize = 1500;
@@ -49,6 +50,39 @@ fn streams_under_traffic_lose_nothing_while_others_have_their_locks() {
         running.into_iter().for_each(|thread| thread.join().expect("all of it"));
         is_over.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_reactor_goes_on_while_another_thread_has_a_connection_and_comes_back_to_it() {
+    let node = Node::with(config(1, 100));
+    let owner = node.spawn();
+    let (held, mut client) = node.raw(&owner);
+    let (other, mut others_client) = node.raw(&owner);
+    let ((entered, is_entered), (release, is_released)) = (channel(), channel());
+    let (waiter, wait) = waiter();
+    std::thread::scope(|scope| {
+        let (node, pid) = (&node, owner.pid);
+        scope.spawn(move || {
+            // It is called with the connection locked.
+            let slow = move || {
+                entered.send(()).unwrap();
+                is_released.recv_timeout(PATIENCE).unwrap();
+                waiter
+            };
+            let sink = &mut node.sink();
+            node.system.read(held, pid, 0, sink, Some(slow), |_, _| panic!("nothing was there")).unwrap();
+        });
+        is_entered.recv_timeout(PATIENCE).unwrap();
+        client.write_all(b"for the one that is held").unwrap();
+        for round in 0..10 {
+            others_client.write_all(&[round]).unwrap();
+            assert_eq!(node.recv(other, &owner, 1).unwrap(), [round]);
+        }
+        assert!(wait.is_pending());
+        release.send(()).unwrap();
+    });
+    wait.woken();
+    assert_eq!(node.recv(held, &owner, 0).unwrap(), b"for the one that is held");
 }
 
 /// Echoes.

@@ -251,21 +251,27 @@ fn a_client_that_reads_no_pongs_cannot_have_them_piled_up() {
     narrow(&node, conn, &owner, &client);
     let pings = [masked(9, &[b'x'; 125]).repeat(PINGS), masked(9, b"last")].concat();
     let writer = write_in_background(&client, pings);
-    eventually("pongs wait", || {
+    eventually("pongs wait, or all is taken", || {
         assert!(owner.is_quiet());
         writer.is_finished() || node.info(conn).outbound >= 64 * 1024
     });
-    loop {
+    let reader = std::thread::spawn(move || {
+        // Of several that come together the last is answered (RFC 6455 section 5.5.3).
+        loop {
+            let (opcode, payload) = read_frame(&client);
+            assert_eq!(opcode, 10);
+            if payload == b"last" {
+                return client;
+            }
+        }
+    });
+    eventually("all are answered", || {
         assert!(owner.is_quiet());
         let outbound = node.info(conn).outbound;
         assert!(outbound < 256 * 1024, "{outbound}");
-        // Of several that come together the last is answered (RFC 6455 section 5.5.3).
-        let (opcode, payload) = read_frame(&client);
-        assert_eq!(opcode, 10);
-        if payload == b"last" {
-            break;
-        }
-    }
+        reader.is_finished()
+    });
+    let _client = reader.join().unwrap();
     writer.join().unwrap();
     assert!(owner.is_quiet());
 }
