@@ -30,6 +30,7 @@ mod mailbox;
 mod notices;
 mod options;
 mod outbound;
+mod pace;
 mod reactor;
 mod role;
 mod session;

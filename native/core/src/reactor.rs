@@ -11,6 +11,7 @@ use crate::host::{Event, Host, Notice, Sink};
 use crate::id::ListenerId;
 use crate::listener::Listener;
 use crate::mailbox::{Mail, Place, WAKER};
+use crate::pace::{Pace, Paced};
 use crate::store::Pending;
 use crate::wheel::Wheel;
 use megaphone_proto::time::Time;
@@ -86,7 +87,9 @@ impl<H: Host> Reactor<H> {
 
     fn turn(&mut self, events: &mut Events) {
         let timeout = self.timeout();
-        self.pace.before_poll(timeout);
+        if let Some(pause) = self.pace.pause(Instant::now(), timeout) {
+            std::thread::sleep(pause);
+        }
         if let Err(error) = self.poll.poll(events, timeout)
             && error.kind() != std::io::ErrorKind::Interrupted
         {
@@ -94,7 +97,7 @@ impl<H: Host> Reactor<H> {
             std::thread::sleep(PAUSE);
         }
         let began = Instant::now();
-        self.pace.polled(began, events);
+        self.pace.polled(began);
         self.queue_events(events);
         self.read_mail();
         self.fire();
@@ -219,8 +222,8 @@ impl<H: Host> Reactor<H> {
     fn step<T: Stored<H>>(&mut self, engine: &Engine<H>, store: &crate::store::Store<T>, slot: u32) -> bool {
         let Some((guard, bits)) = store.try_lock(slot) else { return false };
         let mut effects = Vec::new();
-        let mut cx =
-            Cx { shared: &engine.shared, conn: guard.id(), sink: &mut *self.sink, effects: &mut effects };
+        let mut sink = Paced { sink: &mut *self.sink, pace: &mut self.pace };
+        let mut cx = Cx { shared: &engine.shared, conn: guard.id(), sink: &mut sink, effects: &mut effects };
         let shard = &engine.shards[self.index];
         let (wheel, buffer) = (&mut self.wheel, &mut self.buffer[..]);
         let flag = match T::owned(cx.conn) {
@@ -236,7 +239,7 @@ impl<H: Host> Reactor<H> {
             }
             ((), fate)
         });
-        engine.carry_out(effects, &mut *self.sink);
+        engine.carry_out(effects, &mut sink);
         matches!(stepped, Ok(((), Fate::Look)))
     }
 
@@ -350,45 +353,4 @@ fn readiness(event: &mio::event::Event) -> Pending {
         bits = bits.with(Pending::READABLE.with(Pending::URGENT));
     }
     bits
-}
-
-/// How long to leave between two polls. To wake up costs more than to serve: with thousands of events a second it pays to
-/// let some gather. A quiet server, and a single busy peer, are answered at once.
-#[derive(Default)]
-struct Pace {
-    last: Option<Instant>,
-    /// A moving sum: events of other slots than the one before, of late.
-    crowd: u32,
-    last_token: usize,
-}
-
-impl Pace {
-    /// How far polls are apart at most for the sake of it.
-    const GAP: Duration = Duration::from_micros(500);
-    /// Events of different slots in one GAP, in 1/16, from which it pays.
-    const CROWD: u32 = 12;
-
-    fn polled(&mut self, now: Instant, events: &Events) {
-        let gaps = self.last.map_or(64, |last| now.duration_since(last).as_micros() / Self::GAP.as_micros());
-        // Halves in 8 gaps.
-        self.crowd = self.crowd.saturating_sub(self.crowd / 8 * u32::try_from(gaps.min(8)).unwrap_or(8));
-        for event in events {
-            if event.token() != WAKER && event.token().0 != self.last_token {
-                self.crowd = (self.crowd + 16).min(4096);
-                self.last_token = event.token().0;
-            }
-        }
-        self.last = Some(now);
-    }
-
-    fn before_poll(&self, timeout: Option<Duration>) {
-        let Some(last) = self.last.filter(|_| self.crowd > 8 * Self::CROWD) else { return };
-        if timeout == Some(Duration::ZERO) {
-            return;
-        }
-        let left = Self::GAP.saturating_sub(last.elapsed());
-        if left > Duration::from_micros(20) {
-            std::thread::sleep(left);
-        }
-    }
 }

@@ -15,11 +15,15 @@ use crate::settings::{Effort, Pulled, RequestFacts, XmppId};
 use crate::transport::Transport;
 use bytes::{Buf, Bytes};
 use megaphone_proto::stream::{Framing, Rate, Sent, Stream};
+use megaphone_proto::time::Time;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Output that is queued before it is written without being asked for.
 const FLUSH_AT: usize = 64 * 1024;
 
+/// How long an owner that waits is taken for awake: about as long as until a c2s hibernates.
+const AWAKE: Duration = Duration::from_secs(1);
 /// Bytes that are looked at for signs of life.
 const SIGNS: usize = 256;
 
@@ -30,8 +34,8 @@ enum State<H: Host> {
     Starting,
     Owned {
         owner: H::Process,
-        /// It has been given everything, and is told of more.
-        is_waiting: bool,
+        /// It has been given everything, since when, and is told of more.
+        waits_since: Option<Time>,
     },
 }
 
@@ -105,8 +109,10 @@ impl<H: Host> StreamRole<H> {
         match self.state {
             State::Opening => self.open(transport, cx, buffer),
             State::Starting => Next::Keep,
-            State::Owned { is_waiting, .. } => {
-                if is_waiting && transport.may_read() && self.wanted(transport, cx) > 0 {
+            State::Owned { waits_since, .. } => {
+                // One that was busy just now is awake, and cheap to wake.
+                let is_asleep = waits_since.is_some_and(|at| cx.now().since(at) >= AWAKE);
+                if is_asleep && transport.may_read() && self.wanted(transport, cx) > 0 {
                     self.take_signs_of_life(transport, cx, buffer);
                 }
                 self.wake_if_due(transport, cx);
@@ -154,7 +160,7 @@ impl<H: Host> StreamRole<H> {
                 return Next::Gone;
             }
             // A pong may lie unread among what else was sent.
-            State::Owned { is_waiting: false, .. } => self.machine.handle_delay(now),
+            State::Owned { waits_since: None, .. } => self.machine.handle_delay(now),
             State::Owned { .. } | State::Opening => {}
         }
         self.machine.handle_timeout(now);
@@ -178,11 +184,11 @@ impl<H: Host> StreamRole<H> {
     /// Tells an owner that waits that there is something for it.
     fn wake_if_due(&mut self, transport: &Transport<H>, cx: &mut Cx<'_, H>) {
         let (is_due, id) = (self.is_due(transport, cx), self.id(cx.conn));
-        if let State::Owned { owner, is_waiting } = &mut self.state
-            && *is_waiting
+        if let State::Owned { owner, waits_since } = &mut self.state
+            && waits_since.is_some()
             && is_due
         {
-            *is_waiting = false;
+            *waits_since = None;
             cx.sink.emit(Event::XmppReady { to: *owner, id });
         }
     }
@@ -246,7 +252,7 @@ impl<H: Host> StreamRole<H> {
         self.request = None;
         self.machine.attach(cx.now());
         transport.deadline = self.machine.poll_timeout();
-        self.state = State::Owned { owner, is_waiting: true };
+        self.state = State::Owned { owner, waits_since: Some(cx.now()) };
         self.wake_if_due(transport, cx);
         true
     }
@@ -291,8 +297,8 @@ impl<H: Host> StreamRole<H> {
         }
         // Behind a barrier nothing is due until the owner asks again, which it does when it has dealt with this.
         pulled.has_more = self.is_due(transport, cx) || self.machine.is_blocked();
-        if let State::Owned { is_waiting, .. } = &mut self.state {
-            *is_waiting = !pulled.has_more;
+        if let State::Owned { waits_since, .. } = &mut self.state {
+            *waits_since = (!pulled.has_more).then(|| cx.now());
         }
         (pulled, transport.look_if_unsent().into())
     }
@@ -372,7 +378,7 @@ impl<H: Host> StreamRole<H> {
 
     /// The connection goes although the owner has not heard of it.
     pub(crate) fn tell_of_end(&mut self, cx: &mut Cx<'_, H>) {
-        if let State::Owned { owner, is_waiting: true } = self.state {
+        if let State::Owned { owner, waits_since: Some(_) } = self.state {
             cx.sink.emit(Event::XmppReady { to: owner, id: self.id(cx.conn) });
         }
     }
