@@ -5,6 +5,7 @@
 
 mod calls;
 mod exchange;
+mod options;
 
 pub(crate) use calls::{Polled, Read};
 

@@ -107,3 +107,14 @@ fn a_handlers_request_behind_one_that_is_held_waits_for_its_turn() {
     let conn = both.starter.started();
     assert!(both.node.recv(conn, &both.starter, 0).unwrap().starts_with(b"GET /other "));
 }
+
+#[test]
+fn bad_bytes_behind_a_request_that_is_held_do_not_hide_the_end() {
+    let both = Both::new(Config::default());
+    let mut poll = both.poll(101);
+    both.holds(1);
+    poll.write_all(b"\0 is no request").unwrap();
+    poll.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_answer(&poll).body, EMPTY);
+    assert!(read_answer(&poll).head.starts_with("HTTP/1.1 400 "));
+}

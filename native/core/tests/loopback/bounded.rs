@@ -64,7 +64,7 @@ fn a_read_of_64_mb_is_served() {
 }
 
 #[test]
-fn a_send_of_64_mb_goes_out_a_measure_at_a_time() {
+fn a_send_of_64_mb_arrives() {
     const LEN: usize = 64 * 1024 * 1024;
     let node = Node::new();
     let owner = node.spawn();

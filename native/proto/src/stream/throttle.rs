@@ -36,7 +36,9 @@ impl Throttle {
         let elapsed = i64::from(now.ticks().saturating_sub(self.since.ticks()));
         self.since = now;
         let filled = self.credit.saturating_add(elapsed * per_second / ticks_per_second);
-        self.credit = filled.min(i64::from(self.rate.burst)) - i64::try_from(bytes).unwrap_or(i64::MAX / 2);
+        // What a tick brings is not lost, however short a burst may be.
+        let most = i64::from(self.rate.burst).max(per_second / ticks_per_second);
+        self.credit = filled.min(most) - i64::try_from(bytes).unwrap_or(i64::MAX / 2);
         let missing = -self.credit;
         let pause = (missing * ticks_per_second).div_euclid(per_second) + 1;
         let pause = u32::try_from(pause).unwrap_or(u32::MAX);

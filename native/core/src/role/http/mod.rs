@@ -180,13 +180,14 @@ impl<H: Host> Http<H> {
                     Served::Taken => continue,
                     Served::Not(next) => return next,
                 },
-                Progress::Refused(error) => return self.refuse_in_turn(transport, error),
+                Progress::Refused(error) => return self.refuse_in_turn(transport, cx, error),
                 // What a peer that has closed its side is still receiving is its own.
                 _ if transport.flags.ended => return self.end_of_input(cx),
                 Progress::Idle => Stage::Idle,
                 Progress::Head => Stage::Head,
                 Progress::Body { send_continue } => {
-                    if send_continue {
+                    // Behind others it would be taken for theirs; a client does not wait for it for ever.
+                    if send_continue && matches!(self.serving, Serving::Nobody) {
                         transport.write_own(CONTINUE);
                     }
                     Stage::Body
@@ -257,8 +258,14 @@ impl<H: Host> Http<H> {
         Next::look_if(transport.may_read() && self.wants_input(transport))
     }
 
-    fn refuse_in_turn(&mut self, transport: &mut Transport<H>, error: RequestError) -> Next<H> {
+    fn refuse_in_turn(
+        &mut self,
+        transport: &mut Transport<H>,
+        cx: &mut Cx<'_, H>,
+        error: RequestError,
+    ) -> Next<H> {
         match self.serving {
+            Serving::Bosh(_) if transport.flags.ended => self.end_of_input(cx),
             Serving::Bosh(_) => Next::Keep,
             _ => refuse(transport, error),
         }
