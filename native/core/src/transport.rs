@@ -108,9 +108,7 @@ impl<H: Host> Transport<H> {
     }
 
     pub(crate) fn release_inbound(&mut self) {
-        if self.inbound.is_empty() && self.inbound.capacity() > 0 {
-            self.inbound = BytesMut::new();
-        }
+        release(&mut self.inbound);
     }
 
     /// The carrier broke: nothing more comes, nothing more goes.
@@ -245,5 +243,26 @@ impl<H: Host> Transport<H> {
             // Fails only on a descriptor that is no socket.
             let _ = self.carrier.set(Opt::Linger(None));
         }
+    }
+}
+
+/// Gives back the memory of a buffer without bytes; also of one without capacity, which may share it with what was split off.
+fn release(buffer: &mut BytesMut) {
+    if buffer.is_empty() {
+        *buffer = BytesMut::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_split_off_is_not_kept_by_an_empty_buffer() {
+        let mut buffer = BytesMut::from(&b"a whole request"[..]);
+        let request = buffer.split_to(buffer.len()).freeze();
+        assert!(!request.is_unique());
+        release(&mut buffer);
+        assert!(request.is_unique());
     }
 }
