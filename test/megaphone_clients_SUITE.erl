@@ -7,7 +7,8 @@
 -export([stream_over_websocket/1, close_codes_are_echoed/1, declared_encodings_of_messages/1,
          upgrade_over_http_1_0/1, other_spellings_of_the_websocket_path/1]).
 -export([pipelined_bosh_requests/1, other_spellings_of_the_bosh_path/1, half_closed_bosh_connection/1,
-         half_closed_bosh_poll/1, declared_encodings_of_bodies/1, answers_of_bosh_are_no_pages/1]).
+         half_closed_bosh_poll/1, bosh_over_http_1_0/1, declared_encodings_of_bodies/1,
+         answers_of_bosh_are_no_pages/1]).
 -export([last_line_of_forwarded_for/1, versions_and_white_space_are_taken/1, white_space_in_chunks_is_taken/1,
          white_space_in_a_length_is_taken/1, host_is_required/1, two_hosts_are_refused/1,
          own_answers_have_custom_headers/1]).
@@ -34,7 +35,7 @@ groups() ->
 cases() ->
     [lines_that_end_behind_auth, close_codes_are_echoed, declared_encodings_of_messages, upgrade_over_http_1_0,
      other_spellings_of_the_websocket_path, other_spellings_of_the_bosh_path, half_closed_bosh_connection,
-     half_closed_bosh_poll, declared_encodings_of_bodies, last_line_of_forwarded_for,
+     half_closed_bosh_poll, bosh_over_http_1_0, declared_encodings_of_bodies, last_line_of_forwarded_for,
      versions_and_white_space_are_taken, host_is_required].
 
 %% What ejabberd's own listeners don't do.
@@ -191,50 +192,62 @@ other_spellings_of_the_bosh_path(Config) ->
 
 %% As `nc -N' does it, each request on a connection of its own. The session is not theirs.
 half_closed_bosh_connection(Config) ->
+    Jid = log_in_by_connections(Config, fun send_and_half_close/2),
+    ?assertEqual(native(Config, http_bind), native_transport(Config, Jid)).
+
+%% What nginx passes on without proxy_http_version.
+bosh_over_http_1_0(Config) ->
+    Jid = log_in_by_connections(Config, fun(Socket, Request) ->
+        Versioned = string:replace(iolist_to_binary(Request), " HTTP/1.1\r\n", " HTTP/1.0\r\nConnection: close\r\n"),
+        megaphone_ct_http:send(Socket, Versioned)
+    end),
+    ?assertEqual(native(Config, http_bind), native_transport(Config, Jid)).
+
+log_in_by_connections(Config, Send) ->
     New = megaphone_ct_xmpp:bosh_new(http_port(Config), []),
-    {New1, Created} = half_closed_exchange(Config, New, megaphone_ct_xmpp:bosh_create(), "", " sid="),
-    lists:foldl(
-        fun({Attributes, Payload, Expression}, Session) ->
-            {Next, _} = half_closed_exchange(Config, Session, Attributes, Payload, Expression),
-            Next
+    {New1, Created} = exchange_on_connections(Config, Send, New, megaphone_ct_xmpp:bosh_create(), "", " sid="),
+    {_, Bound} = lists:foldl(
+        fun({Attributes, Payload, Expression}, {Session, _}) ->
+            exchange_on_connections(Config, Send, Session, Attributes, Payload, Expression)
         end,
-        megaphone_ct_xmpp:bosh_created(New1, Created),
+        {megaphone_ct_xmpp:bosh_created(New1, Created), Created},
         [{"", megaphone_ct_xmpp:auth(account(Config)), "<success"},
          {megaphone_ct_xmpp:bosh_restart(), "", "<bind"},
-         {"", megaphone_ct_xmpp:bind(), "<jid>"}]).
+         {"", megaphone_ct_xmpp:bind(), "<jid>"}]),
+    megaphone_ct_xmpp:jid(Bound).
 
-half_closed_exchange(Config, Session, Attributes, Payload, Expression) ->
+exchange_on_connections(Config, Send, Session, Attributes, Payload, Expression) ->
     {Request, Next} = bosh_request(Session, Attributes, Payload),
-    #{status := 200, body := Body} = half_closed_answer(send_and_half_close(Config, Request)),
+    Socket = megaphone_ct_http:connect(http_port(Config)),
+    ok = Send(Socket, Request),
+    Body = last_answer(Socket),
     case re:run(Body, Expression) of
         {match, _} -> {Next, Body};
-        nomatch -> half_closed_exchange(Config, Next, "", "", Expression)
+        nomatch -> exchange_on_connections(Config, Send, Next, "", "", Expression)
     end.
 
 %% Megaphone answers it at once, for a client that has gone looks the same; on stock it waits. Nothing is lost.
 half_closed_bosh_poll(Config) ->
     {Session, Jid} = bosh_login(http_port(Config), account(Config)),
     {Poll, Next} = bosh_request(Session, "", ""),
-    Socket = send_and_half_close(Config, Poll),
+    Socket = megaphone_ct_http:connect(http_port(Config)),
+    ok = send_and_half_close(Socket, Poll),
     {Sender, _} = login(c2s_port(Config), account(Config)),
     ok = gen_tcp:send(Sender, message(Jid, "to a poll")),
-    #{status := 200, body := Answer} = half_closed_answer(Socket),
-    {_, _} = case {is_megaphone(Config), re:run(Answer, "<body>to a poll</body>")} of
+    {_, _} = case {is_megaphone(Config), re:run(last_answer(Socket), "<body>to a poll</body>")} of
         {false, {match, _}} -> bosh_exchange(Next, "", client_ping("after"), "id='after'");
         {true, nomatch} -> bosh_exchange(Next, "", "", "<body>to a poll</body>")
     end,
     ok = gen_tcp:close(Sender).
 
-send_and_half_close(Config, Request) ->
-    Socket = megaphone_ct_http:connect(http_port(Config)),
+send_and_half_close(Socket, Request) ->
     ok = megaphone_ct_http:send(Socket, Request),
-    ok = gen_tcp:shutdown(Socket, write),
-    Socket.
+    gen_tcp:shutdown(Socket, write).
 
-half_closed_answer(Socket) ->
-    Response = megaphone_ct_http:response(Socket),
+last_answer(Socket) ->
+    #{status := 200, body := Body} = megaphone_ct_http:response(Socket),
     ok = megaphone_ct_http:await_closed(Socket),
-    Response.
+    Body.
 
 declared_encodings_of_bodies(Config) ->
     [begin

@@ -2,7 +2,7 @@
 %% log in by PLAIN.
 -module(megaphone_ct_xmpp).
 
--export([login/2, negotiate/3, header/0, auth/1, bind/0, ping/2, await/2, trailing/1]).
+-export([login/2, negotiate/3, header/0, auth/1, bind/0, jid/1, ping/2, await/2, trailing/1]).
 -export([bosh_login/2, bosh_login/3, bosh_post/3, bosh_response/2, bosh_exchange/4, bosh_http_response/1,
          bosh_hang_up/1]).
 -export([bosh_new/2, bosh_created/2, bosh_create/0, bosh_restart/0, bosh_request/3, bosh_send/2, bosh_at/2,
@@ -175,6 +175,8 @@ auth({Jid, Password}) ->
 bind() ->
     "<iq xmlns='jabber:client' type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>".
 
+%% The full JID that the server has bound.
+-spec jid(Bound :: binary()) -> string().
 jid(Bound) ->
     {match, [Jid]} = re:run(Bound, "<jid>([^<]+)</jid>", [{capture, all_but_first, list}]),
     Jid.
