@@ -5,7 +5,9 @@
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2]).
 -export([processes_of_a_user_over_tcp/1, processes_of_a_user_over_websocket/1, processes_of_a_user_over_bosh/1]).
 -export([client_closes_the_stream/1, server_closes_the_stream/1, stream_without_a_login_is_closed/1,
-         whitespace_is_no_stanza/1, cut_connection_ends_the_session/1, shaped_reading/1, flooded_session_is_ended/1]).
+         whitespace_is_no_stanza/1, cut_connection_ends_the_session/1, shaped_reading/1, flooded_session_is_ended/1,
+         resets_behind_a_header_are_no_errors/1, resets_behind_a_request_are_no_errors/1,
+         suspended_session_holds_its_client_up/1, suspended_websocket_session_holds_its_client_up/1]).
 -export([unacknowledged_bosh_messages_are_stored/1, undelivered_bosh_messages_are_stored/1]).
 -export([large_bosh_request/1, foreign_bosh_session/1, forwarded_address/1]).
 -export([websocket_handshakes/1, other_paths_answer/1, information_pages/1, options_for_other_origins/1]).
@@ -24,16 +26,24 @@ all() -> [{group, stock}, {group, megaphone}].
 
 groups() ->
     [{stock, [], cases()},
-     {megaphone, [], cases() ++ [undelivered_bosh_messages_are_stored]}].
+     {megaphone, [], cases() ++ beyond_stock()}].
 
 cases() ->
     [processes_of_a_user_over_tcp, processes_of_a_user_over_websocket, processes_of_a_user_over_bosh,
      client_closes_the_stream, server_closes_the_stream, stream_without_a_login_is_closed, whitespace_is_no_stanza,
      cut_connection_ends_the_session, shaped_reading, flooded_session_is_ended,
+     resets_behind_a_header_are_no_errors, suspended_session_holds_its_client_up,
      unacknowledged_bosh_messages_are_stored, large_bosh_request, foreign_bosh_session, forwarded_address,
      websocket_handshakes, other_paths_answer, information_pages, options_for_other_origins].
 
-init_per_group(Variant, Config) -> megaphone_ct_sessions:start(Variant, Config).
+%% What ejabberd's own listeners don't do.
+beyond_stock() ->
+    [resets_behind_a_request_are_no_errors, suspended_websocket_session_holds_its_client_up,
+     undelivered_bosh_messages_are_stored].
+
+init_per_group(Variant, Config) ->
+    Started = megaphone_ct_sessions:start(Variant, Config),
+    [{admin, megaphone_ct_node:admin_account(ejabberd(Started))} | Started].
 
 end_per_group(_Variant, Config) -> megaphone_ct_sessions:stop(Config).
 
@@ -124,8 +134,7 @@ shaped_reading(Config) ->
     ?assertMatch(#{shaper := c2s_shaper}, megaphone_ct_sessions:state(Config, SlowJid)),
     ok = gen_tcp:close(Slow),
 
-    Admin = megaphone_ct_node:admin_account(ejabberd(Config)),
-    {Fast, _} = login(c2s_port(Config), Admin),
+    {Fast, _} = login(c2s_port(Config), admin(Config)),
     ?assertEqual(ok, Fill(Fast)),
     ok = gen_tcp:send(Fast, ping("last", 0)),
     _ = await(Fast, "id='last'"),
@@ -143,6 +152,80 @@ flooded_session_is_ended(Config) ->
     ok = gen_tcp:send(Other, ping("other", 0)),
     _ = await(Other, "id='other'"),
     ok = gen_tcp:close(Other).
+
+resets_behind_a_header_are_no_errors(Config) ->
+    reset_often(Config, c2s_port(Config), 200, megaphone_ct_xmpp:header()).
+
+resets_behind_a_request_are_no_errors(Config) ->
+    {Bosh, _} = megaphone_ct_xmpp:bosh_request(
+        megaphone_ct_xmpp:bosh_new(http_port(Config), []), megaphone_ct_xmpp:bosh_create(), ""),
+    Upgrade = megaphone_ct_http:websocket_request("/ws", []),
+    Open = megaphone_ct_websocket:message(megaphone_ct_websocket:open()),
+    [reset_often(Config, http_port(Config), 50, Bytes)
+     || Bytes <- [Bosh, Upgrade, [Upgrade, Open], megaphone_ct_http:request("GET", "/nothing")]].
+
+%% Nothing of it is worth a word in the log, and nothing of it stays.
+reset_often(Config, Port, Times, Bytes) ->
+    Errors = megaphone_ct_node:log(ejabberd(Config), "\\[(error|critical)\\]"),
+    Starters = starters(Config),
+    Processes = call(Config, erlang, processes, []),
+    lists:foreach(fun(_) -> ok = reset_behind(Port, Bytes) end, lists:seq(1, Times)),
+    %% Behind them in the queue of the same starter.
+    {Socket, _} = login(c2s_port(Config), account(Config)),
+    ok = gen_tcp:close(Socket),
+    ?assertEqual([], call(Config, megaphone_ct_events, remaining_processes, [Processes, 0])),
+    ?assertEqual(Starters, starters(Config)),
+    ?assertEqual([], megaphone_ct_node:log(ejabberd(Config), "\\[(error|critical)\\]") -- Errors).
+
+reset_behind(Port, Bytes) ->
+    Socket = megaphone_ct_http:connect(Port),
+    ok = gen_tcp:send(Socket, Bytes),
+    ok = inet:setopts(Socket, [{linger, {true, 0}}]),
+    gen_tcp:close(Socket).
+
+starters(Config) ->
+    [{Name, call(Config, erlang, whereis, [Name])}
+     || Name <- call(Config, erlang, registered, []), lists:prefix("megaphone_starter", atom_to_list(Name))].
+
+%% What a session doesn't take waits with its client, and not in the node.
+suspended_session_holds_its_client_up(Config) ->
+    {Socket, Jid} = login(c2s_port(Config), admin(Config)),
+    ok = flood_suspended(Config, Socket, Jid, fun(Stanza) -> Stanza end, fun megaphone_ct_xmpp:await/2).
+
+%% On stock it waits in a process of the transport.
+suspended_websocket_session_holds_its_client_up(Config) ->
+    {Socket, Jid} = megaphone_ct_websocket:login(
+        http_port(Config), megaphone_ct_http:websocket_request("/ws", []), admin(Config)),
+    ok = flood_suspended(Config, Socket, Jid, fun(Stanza) -> megaphone_ct_websocket:message(Stanza) end,
+                         fun megaphone_ct_websocket:await/2).
+
+flood_suspended(Config, Socket, Jid, Frame, Await) ->
+    Session = megaphone_ct_sessions:session(Config, Jid),
+    ok = call(Config, sys, suspend, [Session]),
+    ok = megaphone_ct_node:reset_peak_memory(ejabberd(Config)),
+    Before = megaphone_ct_node:memory(ejabberd(Config)),
+    ok = inet:setopts(Socket, [{send_timeout, 2000}]),
+    Sent = ping_until_held_up(Socket, Frame, 1),
+    Growth = megaphone_ct_node:peak_memory(ejabberd(Config)) - Before,
+    ?assert(Growth < 16 * 1024 * 1024, Growth),
+    ?assertMatch({message_queue_len, N} when N < 10, call(Config, erlang, process_info, [Session, message_queue_len])),
+    ok = call(Config, sys, resume, [Session]),
+    %% The last one is what the time-out of sending left in our socket's queue.
+    Answers = Await(Socket, "id='" ++ integer_to_list(Sent) ++ "'"),
+    {match, Ids} = re:run(Answers, "<iq[^>]* id='([0-9]+)'", [global, {capture, all_but_first, list}]),
+    ?assertEqual(lists:seq(1, Sent), [list_to_integer(Id) || [Id] <- Ids]),
+    gen_tcp:close(Socket).
+
+%% 80 MB would be more than all buffers of sockets hold.
+ping_until_held_up(Socket, Frame, Number) when Number =< 2000 ->
+    case gen_tcp:send(Socket, Frame(large_ping(integer_to_list(Number)))) of
+        ok -> ping_until_held_up(Socket, Frame, Number + 1);
+        {error, timeout} -> Number
+    end.
+
+large_ping(Id) ->
+    ["<iq xmlns='jabber:client' type='get' id='", Id, "'><ping xmlns='urn:xmpp:ping' pad='",
+     lists:duplicate(40_000, $x), "'/></iq>"].
 
 %% --- BOSH
 
@@ -265,6 +348,9 @@ options_for_other_origins(Config) ->
 %% --- helpers
 
 http_port(Config) -> megaphone_ct_node:port(ejabberd(Config), http).
+
+%% A user without a shaper.
+admin(Config) -> proplists:get_value(admin, Config).
 
 %% The answer to a request on a connection of its own.
 request(Config, Request) ->

@@ -9,7 +9,7 @@
 -export([root/0, free_port/0, account/2, admin_account/1, reload/2, reload/3, http_listener/2, certificate/1, log/2]).
 -export([reset_peak_memory/1, peak_memory/1, memory/1]).
 %% Called in ejabberd's node.
--export([http_handlers/0]).
+-export([http_handlers/0, open_files/1]).
 
 -export_type([ejabberd/0, changes/0]).
 
@@ -25,7 +25,8 @@
 -type changes() :: #{
     listeners => [iodata()],
     replace => [{Line :: string(), By :: string()}],  % a Line is there exactly once
-    options => iodata()                               % top-level lines
+    options => iodata(),                              % top-level lines
+    descriptors => pos_integer()                      % its limit of open files, else ours
 }.
 
 %% Generous, for a machine that is busy: a test that waits this long has failed.
@@ -49,7 +50,7 @@ start(HttpModule, Directory, Changes) ->
     {ok, Peer, _} = peer:start(#{
         connection => standard_io,
         wait_boot => ?START_TIMEOUT,
-        exec => {filename:join([root(), "scripts", "lib", "ejabberd-vm"]), [State]},
+        exec => executable(State, Changes),
         args => ["-ejabberd", "quiet", "true", "-pa", filename:dirname(code:which(?MODULE))],
         env => [{"MEGAPHONE_EBIN", code:lib_dir(megaphone, ebin)}]
     }),
@@ -70,6 +71,14 @@ start(HttpModule, Directory, Changes) ->
             ok = stop(Ejabberd),
             error({ejabberd_did_not_start, Reason, log(State)})
     end.
+
+executable(State, #{descriptors := Limit}) ->
+    Shell = "ulimit -n " ++ integer_to_list(Limit) ++ "; exec \"$@\"",
+    {"/bin/sh", ["-c", Shell, "sh", virtual_machine(), State]};
+executable(State, _Changes) ->
+    {virtual_machine(), [State]}.
+
+virtual_machine() -> filename:join([root(), "scripts", "lib", "ejabberd-vm"]).
 
 %% Sends SIGTERM, as an init system does, on which Erlang stops its applications in order. Returns when the process is
 %% gone; at once when it has been stopped before.
@@ -192,6 +201,14 @@ log(#{state := State} = Ejabberd, Expression) ->
 -spec http_handlers() -> [pid()].
 http_handlers() ->
     [Pid || Pid <- processes(), {ejabberd_http, init, _} <- [proc_lib:initial_call(Pid)]].
+
+%% Opens so many files at a time, and closes them.
+-spec open_files(pos_integer()) -> ok.
+open_files(Count) ->
+    Opened = [file:open("/dev/null", [read, raw]) || _ <- lists:seq(1, Count)],
+    [ok = file:close(Device) || {ok, Device} <- Opened],
+    [] = [Error || {error, _} = Error <- Opened],
+    ok.
 
 %% --- configuration
 

@@ -3,7 +3,7 @@
 
 -export([start/2, stop/1, ejabberd/1, is_megaphone/1, call/4, account/1, account/2, await_event/2]).
 -export([kinds/0, client/2, client/3, url/2, listener/3, c2s_port/1]).
--export([session/2, session_info/2, state/2, admin/3]).
+-export([session/2, session_info/2, native_transport/2, state/2, admin/3]).
 
 -export_type([kind/0]).
 
@@ -109,6 +109,17 @@ session_info(Config, Jid) ->
     Key = unicode:characters_to_binary(Jid),
     {Key, Transport, Ip, Port, _Priority, _Node, _Uptime, _Status, _Resource, _Text} = lists:keyfind(Key, 1, Infos),
     {Transport, Ip, Port}.
+
+%% How the library carries it; none: it is on a socket of stock's.
+-spec native_transport(config(), FullJid :: string()) -> tcp | websocket | http_bind | none.
+native_transport(Config, Jid) ->
+    #{socket := State} = state(Config, Jid),
+    case {element(2, State), element(3, State)} of
+        {megaphone_xmpp_socket, {Transport, _} = Socket} ->
+            {ok, #{transport := _}} = call(Config, megaphone, info, [Socket]),
+            Transport;
+        {_Stock, _} -> none
+    end.
 
 %% The state of its c2s process.
 -spec state(config(), FullJid :: string()) -> map().
