@@ -43,7 +43,7 @@ impl<H: Host> Http<H> {
         match ws::accept(&request, &policy) {
             Ok(accepted) => accepted.write_response(&mut out),
             Err(refusal) => {
-                refusal.response(&transport.listener.config.response_headers, &mut out);
+                refusal.response(&transport.listener.error_fields, &mut out);
                 transport.write_own(&out);
                 return Next::Close { lingers: true };
             }
