@@ -13,8 +13,8 @@ const GAP: Duration = Duration::from_micros(500);
 const LEAST: Duration = Duration::from_micros(20);
 /// What one woken owner adds to the moving sum; it loses an eighth in each gap.
 const ONE: u32 = 16;
-/// The sum from which it pays: three owners in four gaps.
-const CROWD: u32 = 6 * ONE;
+/// The sum from which it pays: 3,500 owners a second.
+const CROWD: u32 = 14 * ONE;
 /// Where the sum ends, so that it is back soon.
 const MOST: u32 = 256 * ONE;
 
