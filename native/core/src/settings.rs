@@ -36,7 +36,7 @@ impl XmppEvent {
     /// About how many bytes it holds: how long it takes to make terms of it.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Stream(Event::StreamStart(element) | Event::Element(element)) => element.heap_bytes(),
+            Self::Stream(Event::StreamStart(element) | Event::Element(element)) => element.own_bytes(),
             Self::Undelivered(elements) => elements.iter().map(|element| element.len()).sum(),
             Self::Stream(Event::StreamEnd(_)) | Self::Error(_) | Self::Closed => 0,
         }

@@ -9,6 +9,7 @@ use crate::compare::case::Case;
 use crate::compare::figure::Unit;
 use crate::compare::lab::Lab;
 use crate::compare::outcome::{CaseOutcome, Trial};
+use crate::compare::target::{Bound, Target};
 use crate::compare::{http, rounds};
 use crate::generator::flood::FloodRun;
 use crate::generator::latency::Summary;
@@ -104,6 +105,10 @@ impl Case for Flood {
             Self::seconds(lab),
             FALL.as_secs()
         )
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        vec![Target::new("flood: latency p50", Bound::AtMost(5.0))]
     }
 
     fn run(&mut self, lab: &Lab<'_>, outcome: &mut CaseOutcome) -> Result<()> {

@@ -84,12 +84,11 @@ impl Case for Logins {
     }
 
     fn targets(&self) -> Vec<Target> {
-        let least = [(Transport::Tcp, 1.2), (Transport::Ws, 2.0), (Transport::Bosh, 2.0)];
-        least
-            .map(|(transport, ratio)| {
-                Target::new(format!("{}: logins", transport.name()), Bound::RatioAtLeast(ratio))
-            })
-            .to_vec()
+        let most = [(Transport::Tcp, 0.7), (Transport::Ws, 0.7), (Transport::Bosh, 0.55)];
+        most.map(|(transport, ratio)| {
+            Target::new(format!("{}: CPU a login", transport.name()), Bound::RatioAtMost(ratio))
+        })
+        .to_vec()
     }
 
     fn run(&mut self, lab: &Lab<'_>, outcome: &mut CaseOutcome) -> Result<()> {

@@ -16,7 +16,6 @@ pub(crate) struct Target {
 pub(crate) enum Bound {
     AtMost(f64),
     RatioAtMost(f64),
-    RatioAtLeast(f64),
 }
 
 impl Target {

@@ -208,7 +208,7 @@ impl Stream {
     pub fn event_bytes(&self) -> usize {
         let heap = match self.work.as_ref().and_then(|work| work.event.as_ref()) {
             Some(Event::Stream(xmpp::Event::StreamStart(element) | xmpp::Event::Element(element))) => {
-                element.heap_bytes()
+                element.own_bytes()
             }
             Some(Event::Stream(xmpp::Event::StreamEnd(name))) => name.len(),
             Some(Event::Error(_) | Event::Closed) => 0,

@@ -279,6 +279,8 @@ mod tests {
         let inside = body.heap_bytes();
         let children = body.child_elements();
         assert!(children.iter().all(|child| child.heap_bytes() == inside));
+        let own: usize = children.iter().map(Element::own_bytes).sum();
+        assert!(own < inside, "and each is as large as it is");
         assert!(size_of::<Element>() <= 32);
     }
 }
