@@ -5,13 +5,13 @@
 -module(megaphone_nif).
 
 -export([load/0]).
--export([start/1, stop/0, stats/0, connections/0]).
+-export([start/1, stop/0, stats/0, connections/0, waker/0, wake/0]).
 -export([listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
 -export([handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2]).
 -export([send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
 -export([controlling_process/3, owner/1, monitor/1, cancel_monitor/2]).
 -export([setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
--export([xmpp_waker/0, xmpp_owners/0, xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
+-export([xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
          xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
          xmpp_cancel_wait/1, xmpp_reset/1, xmpp_shaper/2, xmpp_close/1, xmpp_abort/1]).
 -export([xmpp_peername/1, xmpp_sockname/1, xmpp_info/1]).
@@ -20,13 +20,13 @@
 -export_type([start_options/0, listen_options/0, limits/0, load_error/0]).
 -export_type([xmpp_socket/0, xmpp_settings/0, xmpp_facts/0, xmpp_packet/0, xmpp_event/0]).
 
--nifs([start/1, stop/0, stats/0, connections/0,
+-nifs([start/1, stop/0, stats/0, connections/0, waker/0, wake/0,
        listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
        handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2,
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
        controlling_process/3, owner/1, monitor/1, cancel_monitor/2,
        setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1,
-       xmpp_waker/0, xmpp_owners/0, xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
+       xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
        xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
        xmpp_cancel_wait/1, xmpp_reset/1, xmpp_shaper/2, xmpp_close/1, xmpp_abort/1,
        xmpp_peername/1, xmpp_sockname/1, xmpp_info/1,
@@ -170,6 +170,15 @@ stats() -> ?NOT_LOADED.
 -spec connections() -> [conn()].
 connections() -> ?NOT_LOADED.
 
+%% A descriptor from which a byte can be read when there are messages for wake/0 to send, and no other before all have been
+%% sent. It stays the library's.
+-spec waker() -> {ok, Fd :: non_neg_integer()} | {error, inet:posix()}.
+waker() -> ?NOT_LOADED.
+
+%% Sends messages to whoever waits, or starts handlers, for the library's threads. more: there are others.
+-spec wake() -> ok | more.
+wake() -> ?NOT_LOADED.
+
 %% --- listeners
 
 %% Accepts connections on a copy of the listening descriptor Fd, until Owner dies or close_listener/1 is called.
@@ -302,15 +311,6 @@ getstat(_Conn) -> ?NOT_LOADED.
 info(_Conn) -> ?NOT_LOADED.
 
 %% --- XMPP sessions
-
-%% A descriptor from which a byte can be read when there are owners of sessions that have to be woken, and no other before
-%% they have been asked for. It stays the library's.
--spec xmpp_waker() -> {ok, Fd :: non_neg_integer()} | {error, inet:posix()}.
-xmpp_waker() -> ?NOT_LOADED.
-
-%% Owners that are to be sent '$megaphone_recv', each once.
--spec xmpp_owners() -> [pid()].
-xmpp_owners() -> ?NOT_LOADED.
 
 %% Replaces the settings, for sessions that begin from here on.
 -spec xmpp_configure(xmpp_settings()) -> ok.

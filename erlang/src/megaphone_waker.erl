@@ -1,8 +1,8 @@
-%% Wakes the owners of XMPP sessions for the library's threads. What a thread that is no scheduler sends costs the VM much
+%% Sends what the library's threads have to tell processes. What a thread that is no scheduler sends costs the VM much
 %% more than what a process sends, since the memory of such messages is freed by a thread of its own. So the
-%% library's threads write a byte into a pipe, which is a port here, and this process sends the messages.
+%% library's threads write a byte into a pipe, which is a port here, and this process has the messages sent.
 %%
-%% It runs at high priority and does nothing else: everybody's stanzas wait for it.
+%% It runs at high priority and does nothing else: everybody's requests and stanzas wait for it.
 -module(megaphone_waker).
 -behaviour(gen_server).
 
@@ -17,7 +17,7 @@ start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 -spec init([]) -> {ok, port()} | {stop, term()}.
 init([]) ->
     _ = process_flag(priority, high),
-    case megaphone_nif:xmpp_waker() of
+    case megaphone_nif:waker() of
         {ok, Fd} ->
             Port = open_port({fd, Fd, Fd}, [in, binary, eof]),
             %% What has gathered since the last of its kind ended: its byte may have been read.
@@ -45,4 +45,8 @@ handle_info(Message, Port) ->
     ?LOG_WARNING("megaphone_waker got an unexpected message: ~tp", [Message]),
     {noreply, Port}.
 
-wake() -> lists:foreach(fun(Owner) -> Owner ! '$megaphone_recv' end, megaphone_nif:xmpp_owners()).
+wake() ->
+    case megaphone_nif:wake() of
+        more -> wake();
+        ok -> ok
+    end.

@@ -1,11 +1,12 @@
 //! Start and end of the system, and its figures.
 
 use crate::decode::entry;
-use crate::host::{CallerSink, set_log};
+use crate::host::{CallerSink, send_deferred, set_log, waker_fd};
 use crate::system::{self, started, system};
 use crate::{atoms, terms};
 use megaphone_core::Config;
 use rustix::process::{Resource, getrlimit};
+use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 
 /// Descriptors that this process may have.
@@ -88,4 +89,16 @@ fn stats(env: Env<'_>) -> NifResult<Term<'_>> {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn connections() -> NifResult<Vec<u64>> {
     Ok(system()?.connections().into_iter().map(|conn| conn.as_u64()).collect())
+}
+
+/// `{ok, Fd}`: a descriptor that has a byte to read when there is something for `wake`.
+#[rustler::nif]
+fn waker(env: Env<'_>) -> Term<'_> {
+    terms::answer(env, waker_fd().map_err(megaphone_core::Error::Os), |fd| fd.encode(env))
+}
+
+/// Sends messages for the library's threads. `more`: there are others.
+#[rustler::nif]
+fn wake(env: Env<'_>) -> Atom {
+    if send_deferred(env) { atoms::more() } else { atoms::ok() }
 }

@@ -2,7 +2,7 @@
 
 use crate::atoms;
 use crate::terms::{self, session_term, socket_term};
-use megaphone_core::{Conn, Event, Host, ListenerId, Notice, Owned, Sink};
+use megaphone_core::{Conn, Event, Host, ListenerId, Notice, Owned, Sink, XmppId};
 use parking_lot::Mutex;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -10,7 +10,7 @@ use rustix::pipe::PipeFlags;
 use rustler::env::{OwnedEnv, SavedTerm};
 use rustler::{Encoder, Env, LocalPid, Monitor, Reference, Resource, ResourceArc, Term};
 use smallvec::SmallVec;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{LazyLock, OnceLock};
@@ -69,20 +69,32 @@ const PARTS: usize = 16;
 /// Who logs notices.
 static LOG: Mutex<Option<LocalPid>> = Mutex::new(None);
 
-/// The owners that a process of the VM's has to wake for the reactors.
+/// What a process of the VM's has to send for the reactors.
 ///
 /// What a thread of ours sends is allocated there, and the VM has such blocks freed by its auxiliary thread, which has to be
 /// woken for each: 20 microseconds a message. So a reactor writes a byte into a pipe, which is a port of that
 /// process; and while that has not had its turn, more gathers without any.
-static WAKER: Mutex<Waker> = Mutex::new(Waker { pipe: None, owners: Vec::new() });
+static WAKER: Mutex<Waker> = Mutex::new(Waker { pipe: None, deferred: VecDeque::new() });
 
 struct Waker {
     /// Where to read, for the port, and where to write.
     pipe: Option<(OwnedFd, OwnedFd)>,
-    owners: Vec<LocalPid>,
+    deferred: VecDeque<Deferred>,
 }
 
-/// The descriptor that has a byte to read when there are owners to be woken. It stays ours.
+/// Messages that are short to build, and whose order among others makes no difference. Bounded: each is the only one of its
+/// kind for its session, its wait, or its connection.
+enum Deferred {
+    Ready(LocalPid),
+    Wake(Waiter),
+    Start { to: LocalPid, listener: ListenerId, conn: Conn },
+    StartXmpp { to: LocalPid, listener: ListenerId, id: XmppId },
+}
+
+/// Messages sent in one call, which takes less than 100 microseconds.
+const SENT_AT_ONCE: usize = 64;
+
+/// The descriptor that has a byte to read when there is something to be sent. It stays ours.
 pub(crate) fn waker_fd() -> Result<i32, Errno> {
     let mut waker = WAKER.lock();
     let pipe = match waker.pipe.take() {
@@ -94,9 +106,26 @@ pub(crate) fn waker_fd() -> Result<i32, Errno> {
     Ok(fd)
 }
 
-/// The owners that are to be woken.
-pub(crate) fn take_owners() -> Vec<LocalPid> {
-    std::mem::take(&mut WAKER.lock().owners)
+/// Sends some of what there is. Whether there is more.
+pub(crate) fn send_deferred(env: Env<'_>) -> bool {
+    let (some, has_more) = {
+        let mut waker = WAKER.lock();
+        let count = waker.deferred.len().min(SENT_AT_ONCE);
+        let some: Vec<Deferred> = waker.deferred.drain(..count).collect();
+        (some, !waker.deferred.is_empty())
+    };
+    let mut sink = CallerSink { env };
+    for message in some {
+        match message {
+            Deferred::Ready(owner) => drop(env.send(&owner, atoms::dollar_recv())),
+            Deferred::Wake(waiter) => sink.emit(Event::Wake(waiter)),
+            Deferred::Start { to, listener, conn } => sink.emit(Event::Start { to: Pid(to), listener, conn }),
+            Deferred::StartXmpp { to, listener, id } => {
+                sink.emit(Event::StartXmpp { to: Pid(to), listener, id });
+            }
+        }
+    }
+    has_more
 }
 
 /// Whose listeners are whose.
@@ -247,11 +276,14 @@ struct ThreadSink {
 impl Sink<ErlangHost> for ThreadSink {
     fn emit(&mut self, event: Event<'_, ErlangHost>) {
         match event {
-            Event::Wake(mut waiter) => {
-                let Waiter { to, env, message } = &mut waiter;
-                let _ = env.send_and_clear(to, |inner| message.load(inner));
+            Event::XmppReady { to, .. } => self.defer(Deferred::Ready(to.0)),
+            Event::Wake(waiter) => self.defer(Deferred::Wake(waiter)),
+            Event::Start { to, listener, conn } => {
+                self.defer(Deferred::Start { to: to.0, listener, conn });
             }
-            Event::XmppReady { to, .. } => ready(to.0),
+            Event::StartXmpp { to, listener, id } => {
+                self.defer(Deferred::StartXmpp { to: to.0, listener, id });
+            }
             event => each_message(&event, |to, build| {
                 let _ = self.env.send_and_clear(to, build);
             }),
@@ -267,12 +299,15 @@ impl Sink<ErlangHost> for ThreadSink {
     }
 }
 
-/// At most one byte is in the pipe for each time that the owners are taken: it is never full.
-fn ready(owner: LocalPid) {
-    let mut waker = WAKER.lock();
-    waker.owners.push(owner);
-    if let (Some((_, write)), 1) = (&waker.pipe, waker.owners.len()) {
-        let _ = rustix::io::write(write, b"!");
+impl ThreadSink {
+    /// At most one byte is in the pipe for each time that all was sent: it is never full.
+    fn defer(&mut self, message: Deferred) {
+        let mut waker = WAKER.lock();
+        waker.deferred.push_back(message);
+        if let (Some((_, write)), 1) = (&waker.pipe, waker.deferred.len()) {
+            // Fails only when it is full, and then the process is awake.
+            let _ = rustix::io::write(write, b"!");
+        }
     }
 }
 

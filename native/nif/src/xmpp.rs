@@ -7,7 +7,7 @@ pub(crate) mod config;
 pub(crate) mod events;
 
 use crate::decode::conn;
-use crate::host::{CallerSink, Pid, Waiter, take_owners, waker_fd};
+use crate::host::{CallerSink, Pid, Waiter};
 use crate::info::{info_term, session_info_term};
 use crate::system::system;
 use crate::terms::{answer, done};
@@ -136,18 +136,6 @@ fn recv<'a>(env: Env<'a>, socket: Term<'a>, effort: Effort) -> NifResult<Term<'a
         }
         Err(error) => terms::error(env, error),
     })
-}
-
-/// `{ok, Fd}`: a descriptor that has a byte to read when there are owners to be woken.
-#[rustler::nif]
-fn xmpp_waker(env: Env<'_>) -> Term<'_> {
-    answer(env, waker_fd().map_err(Error::Os), |fd| fd.encode(env))
-}
-
-/// The owners that are to be sent `'$megaphone_recv'`.
-#[rustler::nif]
-fn xmpp_owners() -> Vec<LocalPid> {
-    take_owners()
 }
 
 /// Writes what is queued.
