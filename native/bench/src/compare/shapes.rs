@@ -28,10 +28,10 @@ const LEAST: u32 = 5;
 const SHAPES: [(&str, &str); 6] = [
     ("text", "x"),
     ("entities", "&amp;"),
-    ("elements", "<a/>"),
-    ("attributes", "<a b='c' d='e' f='g' h='i'/>"),
-    ("namespaces", "<a xmlns='urn:example:one'><b xmlns='urn:example:two'/></a>"),
-    ("texts", "<a>x</a>"),
+    ("elements", "<item-of-a-list/>"),
+    ("attributes", "<item jid='someone@example.org' name='Somebody'/>"),
+    ("namespaces", "<a xmlns='urn:example:number:one'><b xmlns='urn:example:number:two'/></a>"),
+    ("texts", "<a>some words of text</a>"),
 ];
 
 impl Shapes {
