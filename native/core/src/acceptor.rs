@@ -4,6 +4,7 @@ use crate::carrier::Carrier;
 use crate::connection::Connection;
 use crate::cx::{Cx, Fate};
 use crate::engine::Engine;
+use crate::entry::Entry;
 use crate::host::{Event, Host, Sink};
 use crate::id::Conn;
 use crate::listener::{Listener, Mode};
@@ -154,7 +155,7 @@ impl<H: Host> Engine<H> {
 
     /// Closes a connection at once, whoever has it.
     pub(crate) fn abort(&self, conn: Conn, sink: &mut dyn Sink<H>) -> Result<(), crate::error::Error> {
-        self.with(conn, sink, |connection: &mut Connection<H>, cx| ((), connection.abort_now(cx)))
+        self.with(conn, sink, |connection: &mut Connection<H>, cx| ((), connection.abort(cx)))
     }
 
     /// Tells one who waits for a connection that there is one. Who died while it waited can't take it.

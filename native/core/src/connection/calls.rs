@@ -3,7 +3,6 @@
 use super::Connection;
 use crate::attached::{Attached, SendfileOutcome, WriteOutcome};
 use crate::cx::{Cx, Fate};
-use crate::entry::Entry;
 use crate::error::Error;
 use crate::host::{Host, Owned};
 use crate::options::{Active, MAX_PACKET};
@@ -367,10 +366,5 @@ impl<H: Host> Connection<H> {
         self.claim(cx, process);
         self.attached().ok_or(Error::Closed)?;
         self.transport.shutdown(how).map_err(Error::Os)
-    }
-
-    /// Closes at once, whoever has it.
-    pub(crate) fn abort_now(&mut self, cx: &mut Cx<'_, H>) -> Fate {
-        self.abort(cx)
     }
 }

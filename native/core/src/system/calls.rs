@@ -13,7 +13,8 @@ use rustix::fd::AsFd;
 const SENDFILE_BYTES: usize = 1024 * 1024;
 
 impl<H: Host> System<H> {
-    fn with<R>(
+    /// A step on a connection.
+    pub(super) fn with<R>(
         &self,
         conn: Conn,
         sink: &mut dyn Sink<H>,

@@ -15,15 +15,6 @@ impl<H: Host> System<H> {
         self.engine.shared.set_xmpp(config);
     }
 
-    fn connection<R>(
-        &self,
-        conn: Conn,
-        sink: &mut dyn Sink<H>,
-        step: impl FnOnce(&mut Connection<H>, &mut crate::cx::Cx<'_, H>) -> (R, Fate),
-    ) -> Result<R, Error> {
-        self.engine.with(conn, sink, step)
-    }
-
     fn session<R>(
         &self,
         id: Conn,
@@ -52,7 +43,7 @@ impl<H: Host> System<H> {
     pub fn xmpp_started(&self, id: XmppId, process: H::Process, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         let started = match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
-                self.connection(conn, sink, |connection, cx| connection.xmpp_started(cx, process))?
+                self.with(conn, sink, |connection, cx| connection.xmpp_started(cx, process))?
             }
             XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.started(cx, process))?,
         };
@@ -71,9 +62,7 @@ impl<H: Host> System<H> {
     ) -> Result<Pulled, Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
-                self.connection(conn, sink, |connection, cx| {
-                    connection.xmpp_recv(cx, process, effort, buffer)
-                })?
+                self.with(conn, sink, |connection, cx| connection.xmpp_recv(cx, process, effort, buffer))?
             }
             XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.recv(cx, process, effort))?,
         }
@@ -95,9 +84,7 @@ impl<H: Host> System<H> {
                     self.engine.peek(conn, |connection: &mut Connection<H>| connection.xmpp_framing())??;
                 let mut out = Vec::new();
                 let sent = encode(framing, outgoing, &mut out);
-                self.connection(conn, sink, |connection, _| {
-                    connection.xmpp_send(process, (out, sent), waiter)
-                })?
+                self.with(conn, sink, |connection, _| connection.xmpp_send(process, (out, sent), waiter))?
             }
             XmppId::Bosh(id) => {
                 let queued = queued(outgoing);
@@ -110,7 +97,7 @@ impl<H: Host> System<H> {
     pub fn xmpp_flush(&self, id: XmppId, process: H::Process, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
-                self.connection(conn, sink, |connection, _| connection.xmpp_flush(process))?
+                self.with(conn, sink, |connection, _| connection.xmpp_flush(process))?
             }
             XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.flush(cx, process))?,
         }
@@ -154,11 +141,8 @@ impl<H: Host> System<H> {
         sink: &mut dyn Sink<H>,
     ) -> Result<(), Error> {
         match id {
-            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
-                self.connection(conn, sink, |connection, cx| {
-                    (connection.xmpp_shaper(cx, process, rate), Fate::Keep)
-                })?
-            }
+            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self
+                .with(conn, sink, |connection, cx| (connection.xmpp_shaper(cx, process, rate), Fate::Keep))?,
             XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.shape(cx, process, rate))?,
         }
     }
@@ -167,7 +151,7 @@ impl<H: Host> System<H> {
     pub fn xmpp_close(&self, id: XmppId, process: H::Process, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         match id {
             XmppId::Tcp(conn) | XmppId::WebSocket(conn) => {
-                self.connection(conn, sink, |connection, cx| connection.xmpp_close(cx, process))?
+                self.with(conn, sink, |connection, cx| connection.xmpp_close(cx, process))?
             }
             XmppId::Bosh(id) => self.session(id, sink, |session, cx| session.close(cx, process))?,
         }

@@ -125,7 +125,7 @@ impl<H: Host> Http<H> {
             Ok(request) => request,
             Err(error) => {
                 let number = self.consumed(transport, &head, extent);
-                return self.answered(transport, number, &format!("400 {error}"), None, b"");
+                return self.answered(transport, number, &format!("400 {error}"), b"");
             }
         };
         match request.sid.as_deref().filter(|sid| !sid.is_empty()) {
@@ -155,7 +155,7 @@ impl<H: Host> Http<H> {
         let Some(host) = request.to.as_deref().map(str::to_ascii_lowercase) else {
             let number = self.consumed(transport, head, extent);
             let body = terminal_body(Condition::ImproperAddressing);
-            return self.answered(transport, number, "200 OK", None, &body);
+            return self.answered(transport, number, "200 OK", &body);
         };
         let Some(config) = cx.shared.bosh_host(&host) else { return self.put_back(transport, cx, bytes) };
         let Ok((peer, local)) = transport.addresses() else {
@@ -236,15 +236,8 @@ impl<H: Host> Http<H> {
         }
     }
 
-    fn answered(
-        &mut self,
-        transport: &mut Transport<H>,
-        number: u8,
-        status: &str,
-        content_type: Option<&str>,
-        body: &[u8],
-    ) -> Served<H> {
-        match self.answer(transport, number, status, content_type, body) {
+    fn answered(&mut self, transport: &mut Transport<H>, number: u8, status: &str, body: &[u8]) -> Served<H> {
+        match self.answer(transport, number, status, None, body) {
             Next::Keep => Served::Taken,
             next => Served::Not(next),
         }
