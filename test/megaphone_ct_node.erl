@@ -52,7 +52,7 @@ start(HttpModule, Directory, Changes) ->
         wait_boot => ?START_TIMEOUT,
         exec => executable(State, Changes),
         args => ["-ejabberd", "quiet", "true", "-pa", filename:dirname(code:which(?MODULE))],
-        env => [{"MEGAPHONE_EBIN", code:lib_dir(megaphone, ebin)}]
+        env => [{"MEGAPHONE_LIB", filename:dirname(code:lib_dir(megaphone))}]
     }),
     Ejabberd = #{
         peer => Peer,

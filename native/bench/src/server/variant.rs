@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 /// Where Debian's Erlang libraries are.
 pub(crate) const DEBIAN_LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
-const LIBRARY: &str = "_build/default/lib/megaphone";
+const LIBRARIES: &str = "_build/default/lib";
 /// The variant without Megaphone.
 pub(crate) const STOCK: &str = "stock";
 /// The variant with Megaphone.
@@ -41,29 +41,28 @@ impl Variant {
                 http_module: "ejabberd_http",
                 code_path: Vec::new(),
             }),
-            MEGAPHONE => megaphone(Path::new(LIBRARY)),
+            MEGAPHONE => megaphone(Path::new(LIBRARIES)),
             other => bail!("no variant is called {other}; there are stock and megaphone"),
         }
     }
 }
 
-fn megaphone(library: &Path) -> Result<Variant> {
-    let ebin = library.join("ebin");
-    let has = |module: &str| ebin.join(format!("{module}.beam")).exists();
-    let has_nif = fs::read_dir(library.join("priv"))
+fn megaphone(libraries: &Path) -> Result<Variant> {
+    let sockets = libraries.join("megaphone");
+    let listeners = libraries.join("megaphone_ejabberd/ebin");
+    let has_nif = fs::read_dir(sockets.join("priv"))
         .is_ok_and(|files| files.flatten().any(|file| file.path().extension().is_some_and(|e| e == "so")));
-    if !has("megaphone_http") || !has_nif {
+    if !listeners.join("megaphone_http.beam").exists() || !has_nif {
         bail!(
             "Megaphone is not built: {} lacks its modules or its NIF; run `rebar3 compile`",
-            library.display()
+            libraries.display()
         );
     }
     Ok(Variant {
         name: MEGAPHONE.to_owned(),
-        // A build without native XMPP still has its HTTP listener to compare.
-        c2s_module: if has("megaphone_c2s") { "megaphone_c2s" } else { "ejabberd_c2s" },
+        c2s_module: "megaphone_c2s",
         http_module: "megaphone_http",
-        code_path: vec![std::path::absolute(ebin)?],
+        code_path: vec![std::path::absolute(sockets.join("ebin"))?, std::path::absolute(listeners)?],
     })
 }
 

@@ -74,8 +74,11 @@ flush(Socket) ->
 -spec setopts(socket(), [{active, once}]) -> ok.
 setopts(_Socket, _Options) -> ok.
 
+%% xmpp_socket wants an owner to monitor and to log: the process that carries the stream. Here no process carries it, and
+%% the session is told of the end of its connection by an event. Its own process won't do, since xmpp_socket would make a
+%% parser for it. So it is one that never ends.
 -spec get_owner(socket()) -> pid().
-get_owner(_Socket) -> megaphone_sessions:pid().
+get_owner(_Socket) -> whereis(init).
 
 -spec get_transport(socket()) -> tcp | websocket | http_bind.
 get_transport({Transport, _}) -> Transport.

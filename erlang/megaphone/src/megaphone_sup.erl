@@ -1,7 +1,7 @@
 %% The supervisor of all processes of the application.
 %%
 %% one_for_one: whoever starts again tells the library its new pid. With the registry its listeners end, and whoever
-%% they were made for; with megaphone_sessions all native XMPP sessions.
+%% they were made for.
 -module(megaphone_sup).
 -behaviour(supervisor).
 
@@ -18,6 +18,5 @@ init([]) ->
     ],
     Log = #{id => megaphone_log, start => {megaphone_log, start_link, []}},
     Listener = #{id => megaphone_listener, start => {megaphone_listener, start_link, []}},
-    Sessions = #{id => megaphone_sessions, start => {megaphone_sessions, start_link, []}},
     Waker = #{id => megaphone_waker, start => {megaphone_waker, start_link, []}},
-    {ok, {#{strategy => one_for_one, intensity => 5, period => 10}, [Log, Listener, Sessions, Waker | Starters]}}.
+    {ok, {#{strategy => one_for_one, intensity => 5, period => 10}, [Log, Listener, Waker | Starters]}}.

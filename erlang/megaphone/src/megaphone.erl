@@ -75,7 +75,7 @@ start(Conn) ->
     end.
 
 %% The same where the listener is known. An XMPP session gets its c2s; ignore: it is over already.
--spec start(listener(), conn() | megaphone_xmpp_socket:socket()) -> {ok, pid()} | ignore | {error, term()}.
+-spec start(listener(), conn() | megaphone_nif:xmpp_socket()) -> {ok, pid()} | ignore | {error, term()}.
 start(Listener, {_, _} = Session) ->
     case megaphone_listener:xmpp_handler(Listener) of
         {ok, Handler} -> megaphone_starter:start_xmpp_handler(Handler, Session);
@@ -102,7 +102,7 @@ get_data(Conn, Length) -> megaphone_nif:get_data(Conn, Length).
 connections() -> megaphone_nif:connections().
 
 %% Of a connection, or of an XMPP session such as {tcp, Conn}.
--spec info(conn() | megaphone_xmpp_socket:socket()) -> {ok, #{atom() => term()}} | {error, closed}.
+-spec info(conn() | megaphone_nif:xmpp_socket()) -> {ok, #{atom() => term()}} | {error, closed}.
 info({_, _} = Session) -> megaphone_nif:xmpp_info(Session);
 info(Conn) -> megaphone_nif:info(Conn).
 
@@ -112,7 +112,7 @@ stats() -> megaphone_nif:stats().
 
 %% Closes a connection or an XMPP session at once, whatever it is doing. Its process gets {error, closed}, a c2s its
 %% closed event.
--spec close(conn() | megaphone_xmpp_socket:socket()) -> ok | {error, closed}.
+-spec close(conn() | megaphone_nif:xmpp_socket()) -> ok | {error, closed}.
 close({_, _} = Session) -> megaphone_nif:xmpp_abort(Session);
 close(Conn) -> megaphone_nif:abort(Conn).
 

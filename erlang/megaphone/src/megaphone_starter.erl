@@ -55,7 +55,7 @@ start_handler({start, M, F, A}, Conn) ->
 start_handler(Handler, Conn) ->
     {ok, proc_lib:spawn(?MODULE, run, [Handler, Conn])}.
 
--spec start_xmpp_handler(xmpp_handler(), megaphone_xmpp_socket:socket()) -> {ok, pid()} | ignore | {error, term()}.
+-spec start_xmpp_handler(xmpp_handler(), megaphone_nif:xmpp_socket()) -> {ok, pid()} | ignore | {error, term()}.
 start_xmpp_handler({start, M, F, A}, Socket) ->
     case apply(M, F, [Socket | A]) of
         {ok, Pid} -> {ok, Pid};
