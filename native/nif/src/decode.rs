@@ -35,10 +35,11 @@ pub(crate) fn timeout(value: Term<'_>) -> NifResult<Option<Duration>> {
     millis(value).map(Some)
 }
 
-/// `inet:ip_address()`.
+/// `inet:ip_address()`. Through `u32`: rustler would cut a larger number down to the size of a part.
 pub(crate) fn ip_address(value: Term<'_>) -> NifResult<IpAddr> {
-    fn parts<'a, T: Decoder<'a>, const N: usize>(terms: Vec<Term<'a>>) -> NifResult<[T; N]> {
-        let parts = terms.into_iter().map(|term| term.decode()).collect::<NifResult<Vec<T>>>()?;
+    fn parts<T: TryFrom<u32>, const N: usize>(terms: Vec<Term<'_>>) -> NifResult<[T; N]> {
+        let part = |term: Term<'_>| T::try_from(term.decode()?).map_err(|_| rustler::Error::BadArg);
+        let parts = terms.into_iter().map(part).collect::<NifResult<Vec<T>>>()?;
         parts.try_into().map_err(|_| rustler::Error::BadArg)
     }
     let terms = get_tuple(value)?;
