@@ -29,6 +29,9 @@
 %% mode: raw (the default) starts the handler as soon as a client has connected; http starts it when a complete
 %% request is there, and parks the connection without a process between requests.
 %% socket: options for gen_tcp:listen/2, when the place is a port.
+%% proxy_protocol: true if each connection begins with a header of the PROXY protocol, version 1 or 2; one without is
+%% closed. peername and sockname are the header's then. Networks, at most 256 as {Ip, Length}: the same, and who connects
+%% from elsewhere is closed. Name them where clients can reach the port, for whoever is believed can be anybody.
 %% The others are those of megaphone_nif:listen_options().
 -type options() :: #{mode => raw | http, socket => [gen_tcp:listen_option()], atom() => term()}.
 

@@ -53,5 +53,11 @@ notice(register_failed, Details) ->
                "fs.epoll.max_user_watches and the memory limits: ~tp", [Details]);
 notice(start_timeout, Details) ->
     ?LOG_ERROR("Megaphone has closed a connection for which no process was started in time: ~tp", [Details]);
+notice(proxy_refused, #{reason := not_trusted} = Details) ->
+    ?LOG_WARNING("Megaphone has closed a connection from an address that is none of the listener's trusted proxies: ~tp",
+                 [Details]);
+notice(proxy_refused, Details) ->
+    ?LOG_WARNING("Megaphone has closed a connection that did not begin with a PROXY protocol header, as its listener wants "
+                 "it: ~tp", [Details]);
 notice(Kind, Details) ->
     ?LOG_NOTICE("Megaphone: ~tp ~tp", [Kind, Details]).

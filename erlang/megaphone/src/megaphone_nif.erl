@@ -68,6 +68,7 @@
     send_timeout => timeout(),
     send_timeout_close => boolean(),
     max_stanza => pos_integer(),                        % mode xmpp
+    proxy_protocol => boolean() | [{inet:ip_address(), 0..128}],  % see megaphone:options(); not in mode accept
     routes => [{Path :: binary(), websocket | bosh}],   % mode http: paths that need no handler, compared as ejabberd_http does
     response_headers => binary()                        % mode http: lines with their ends, for answers from here
 }.

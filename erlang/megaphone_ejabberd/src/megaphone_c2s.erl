@@ -34,14 +34,15 @@ accept(Pid) -> ejabberd_c2s:accept(Pid).
 
 %% --- options
 
-%% Those of ejabberd_c2s, and hibernate_after: see the README for what it means and costs.
+%% Those of ejabberd_c2s, proxy_protocol_trusted and hibernate_after: see the README for what it means and costs.
 -spec listen_options() -> [{atom(), term()} | atom()].
 listen_options() ->
     ok = megaphone_ejabberd_listener:start_megaphone(),
-    [{hibernate_after, ?HIBERNATE_AFTER} | ejabberd_c2s:listen_options()].
+    [{hibernate_after, ?HIBERNATE_AFTER} | megaphone_ejabberd_listener:proxy_options()] ++ ejabberd_c2s:listen_options().
 
 -spec listen_opt_type(atom()) -> econf:validator().
 listen_opt_type(hibernate_after) -> econf:timeout(millisecond, infinity);
+listen_opt_type(proxy_protocol_trusted = Name) -> megaphone_ejabberd_listener:proxy_opt_type(Name);
 listen_opt_type(Name) -> ejabberd_c2s:listen_opt_type(Name).
 
 %% In milliseconds. ejabberd doesn't pass defaults on.
@@ -57,7 +58,9 @@ tcp_init(ListenSocket, Options) ->
     case {megaphone_ejabberd_listener:unknown_options(Options), stream_options(Options)} of
         {[], []} ->
             Handlers = #{xmpp_handler => {start, ?MODULE, start_session, [Options]}},
-            NifOptions = #{mode => xmpp, max_stanza => megaphone_ejabberd:max_stanza(Options)},
+            NifOptions = #{mode => xmpp,
+                           max_stanza => megaphone_ejabberd:max_stanza(Options),
+                           proxy_protocol => megaphone_ejabberd_listener:proxy_protocol(Options)},
             megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, NifOptions);
         {[], Stream} ->
             warn(Stream, ListenSocket),
@@ -76,13 +79,15 @@ warn(Names, ListenSocket) ->
     ?WARNING_MSG("megaphone_c2s does not know ~p yet: connections at ~ts are served by ejabberd_c2s, with its memory",
                  [Names, megaphone_ejabberd_listener:address(ListenSocket)]).
 
-stock_options(Options) -> proplists:delete(hibernate_after, Options).
+stock_options(Options) ->
+    megaphone_ejabberd_listener:without_proxy_options(proplists:delete(hibernate_after, Options)).
 
 raw_options(Options) ->
     #{mode => raw,
       delivery => binary,
       send_timeout => proplists:get_value(send_timeout, Options, ?SEND_TIMEOUT),
-      send_timeout_close => true}.
+      send_timeout_close => true,
+      proxy_protocol => megaphone_ejabberd_listener:proxy_protocol(Options)}.
 
 %% --- sessions
 

@@ -3,6 +3,9 @@
 -module(megaphone_ejabberd_listener).
 
 -export([start_megaphone/0, serve/4, unknown_options/1, address/1, endpoint/1]).
+-export([proxy_options/0, proxy_opt_type/1, without_proxy_options/1, proxy_protocol/1]).
+
+-export_type([proxy_option/0]).
 
 %% ejabberd's.
 -include("logger.hrl").
@@ -15,10 +18,46 @@ start_megaphone() ->
     _ = application:ensure_all_started(megaphone),
     ok.
 
-%% Those of the given options that only ejabberd's own accept loop knows.
+%% Those of the given options that only ejabberd's own accept loop knows. That one would believe any peer, so it is not used
+%% where the proxies are named.
 -spec unknown_options([proplists:property()]) -> [atom()].
 unknown_options(Options) ->
-    [Option || Option <- [use_proxy_protocol, accept_interval], proplists:is_defined(Option, Options)].
+    Unknown = [Option || Option <- [accept_interval], proplists:is_defined(Option, Options)],
+    case is_list(proxy_protocol(Options)) of
+        true when Unknown =/= [] ->
+            ?WARNING_MSG("~p is ignored on a listener with proxy_protocol_trusted", [Unknown]),
+            [];
+        _ ->
+            Unknown
+    end.
+
+%% --- the PROXY protocol
+
+%% What belongs to ejabberd's own use_proxy_protocol.
+-type proxy_option() :: proxy_protocol_trusted.
+
+%% Those of listen_options/0, with defaults.
+-spec proxy_options() -> [{proxy_option(), all}].
+proxy_options() -> [{proxy_protocol_trusted, all}].
+
+%% As ejabberd's trusted_proxies.
+-spec proxy_opt_type(proxy_option()) -> econf:validator().
+proxy_opt_type(proxy_protocol_trusted) -> econf:either(all, econf:list(econf:ip_mask())).
+
+%% For ejabberd's own modules, which don't know them.
+-spec without_proxy_options([proplists:property()]) -> [proplists:property()].
+without_proxy_options(Options) -> proplists:delete(proxy_protocol_trusted, Options).
+
+%% What the library is told.
+-spec proxy_protocol([proplists:property()]) -> boolean() | [{inet:ip_address(), 0..128}].
+proxy_protocol(Options) ->
+    case {proplists:get_bool(use_proxy_protocol, Options), proplists:get_value(proxy_protocol_trusted, Options, all)} of
+        {false, _} -> false;
+        {true, all} -> true;
+        {true, Networks} -> Networks
+    end.
+
+%% --- the process of a listener
 
 %% Accepts on the listening socket for as long as the calling process lives. Handlers and Options as for
 %% megaphone_listener:take_over/4.

@@ -34,7 +34,9 @@ accept(Pid) -> ejabberd_http:accept(Pid).
 -spec listen_options() -> [{atom(), term()} | atom()].
 listen_options() ->
     ok = megaphone_ejabberd_listener:start_megaphone(),
-    ejabberd_http:listen_options() ++ library_options() ++ session_options().
+    ejabberd_http:listen_options() ++ own_options().
+
+own_options() -> library_options() ++ session_options() ++ megaphone_ejabberd_listener:proxy_options().
 
 %% The library's. Times in milliseconds, sizes in bytes.
 library_options() ->
@@ -53,6 +55,7 @@ listen_opt_type(head_timeout) -> econf:timeout(second);
 listen_opt_type(idle_timeout) -> econf:timeout(second);
 listen_opt_type(handler_linger) -> econf:timeout(millisecond);
 listen_opt_type(hibernate_after) -> megaphone_c2s:listen_opt_type(hibernate_after);
+listen_opt_type(proxy_protocol_trusted = Name) -> megaphone_ejabberd_listener:proxy_opt_type(Name);
 listen_opt_type(Name) -> ejabberd_http:listen_opt_type(Name).
 
 %% --- the listener
@@ -73,8 +76,7 @@ tcp_init(ListenSocket, Options) ->
     end.
 
 http_options(Options) ->
-    lists:foldl(fun({Name, _}, Rest) -> proplists:delete(Name, Rest) end, Options,
-                library_options() ++ session_options()).
+    lists:foldl(fun({Name, _}, Rest) -> proplists:delete(Name, Rest) end, Options, own_options()).
 
 %% The bytes of a TLS connection say nothing about requests before they are decrypted, which its process does.
 megaphone_options(Options) ->
@@ -82,7 +84,8 @@ megaphone_options(Options) ->
     Common = (maps:from_list(Own))#{
         delivery => binary,
         send_timeout => proplists:get_value(send_timeout, Options, ?SEND_TIMEOUT),
-        send_timeout_close => true
+        send_timeout_close => true,
+        proxy_protocol => megaphone_ejabberd_listener:proxy_protocol(Options)
     },
     case proplists:get_bool(tls, Options) of
         true ->

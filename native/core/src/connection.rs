@@ -15,13 +15,12 @@ use crate::cx::{Cx, Fate};
 use crate::entry::Entry;
 use crate::host::{Event, Host, Owned};
 use crate::id::Conn;
-use crate::listener::{Listener, Mode};
+use crate::listener::Listener;
 use crate::options::{Active, SocketOptions};
 use crate::role::closing::Closing;
-use crate::role::http::Http;
 use crate::role::raw::Raw;
 use crate::role::stream::StreamRole;
-use crate::role::{Next, Role};
+use crate::role::{Next, Role, first_role, proxy};
 use crate::stats::ConnectionInfo;
 use crate::store::{Pending, Store};
 use crate::transport::Transport;
@@ -37,13 +36,10 @@ pub(crate) struct Connection<H: Host> {
 
 impl<H: Host> Connection<H> {
     pub(crate) fn new(carrier: Carrier, listener: Arc<Listener<H>>, cx: &Cx<'_, H>) -> Self {
-        let mode = listener.config.mode;
-        let transport = Transport::new(carrier, listener);
-        let role = match mode {
-            Mode::Http => Role::Http(Http::new()),
-            Mode::Xmpp => Role::Stream(Box::new(StreamRole::tcp(&transport, cx))),
-            Mode::Raw => Role::Raw(Raw::Starting),
-            Mode::Accept => Role::Raw(Raw::Queued),
+        let transport = Transport::new(carrier, listener.ingress());
+        let role = match &listener.config.proxy_protocol {
+            Some(_) => Role::Proxy,
+            None => first_role(&transport, cx),
         };
         Self { transport, role }
     }
@@ -63,7 +59,7 @@ impl<H: Host> Connection<H> {
         match &self.role {
             Role::Http(http) => http.attached(),
             Role::Raw(raw) => raw.attached(),
-            Role::Stream(_) | Role::Closing(_) => None,
+            Role::Proxy | Role::Stream(_) | Role::Closing(_) => None,
         }
     }
 
@@ -71,7 +67,7 @@ impl<H: Host> Connection<H> {
         match &mut self.role {
             Role::Http(http) => http.attached_mut(),
             Role::Raw(raw) => raw.attached_mut(),
-            Role::Stream(_) | Role::Closing(_) => None,
+            Role::Proxy | Role::Stream(_) | Role::Closing(_) => None,
         }
     }
 
@@ -84,7 +80,7 @@ impl<H: Host> Connection<H> {
             Role::Http(http) => http.is_starting(),
             Role::Raw(raw) => matches!(raw, Raw::Starting),
             Role::Stream(stream) => stream.is_starting(),
-            Role::Closing(_) => false,
+            Role::Proxy | Role::Closing(_) => false,
         }
     }
 
@@ -96,21 +92,23 @@ impl<H: Host> Connection<H> {
                 Role::Stream(stream) => stream.name(),
                 Role::Raw(raw) => raw.name(),
                 Role::Closing(closing) => closing.name(),
+                Role::Proxy => "proxy",
             },
             owner: self.owner(),
             is_http: matches!(self.role, Role::Http(_)),
             transport: match &self.role {
                 Role::Stream(stream) => Some(stream.transport_name()),
-                Role::Http(_) | Role::Raw(_) | Role::Closing(_) => None,
+                Role::Proxy | Role::Http(_) | Role::Raw(_) | Role::Closing(_) => None,
             },
             inbound: self.transport.inbound.len(),
             outbound: self.transport.outbound.len(),
             bytes: Store::<Self>::SLOT
+                + self.transport.listener.bytes()
                 + match &self.role {
                     Role::Http(http) => http.bytes(),
                     Role::Stream(_) => size_of::<StreamRole<H>>(),
                     Role::Raw(raw) => raw.attached().map_or(0, size_of_val),
-                    Role::Closing(_) => 0,
+                    Role::Proxy | Role::Closing(_) => 0,
                 },
             traffic: self.transport.traffic,
         }
@@ -125,6 +123,7 @@ impl<H: Host> Connection<H> {
                 raw.begin(&mut self.transport, cx);
                 Next::Keep
             }
+            Role::Proxy => proxy::begin(&mut self.transport, cx),
             Role::Closing(_) => Next::Keep,
         };
         self.apply(cx, next)
@@ -136,6 +135,7 @@ impl<H: Host> Connection<H> {
             Role::Http(http) => http.on_input(transport, cx, buffer),
             Role::Stream(stream) => stream.on_input(transport, cx, buffer),
             Role::Raw(raw) => raw.on_input(transport, cx, buffer),
+            Role::Proxy => proxy::on_input(transport, cx, buffer),
             Role::Closing(closing) => closing.on_input(transport, cx, buffer),
         };
         self.apply(cx, next)
@@ -154,6 +154,7 @@ impl<H: Host> Connection<H> {
                 transport.deadline = None;
                 Next::Keep
             }
+            Role::Proxy => proxy::on_timeout(transport, cx),
             Role::Closing(_) => Next::Gone,
         };
         self.apply(cx, next)
@@ -171,7 +172,7 @@ impl<H: Host> Connection<H> {
                 stream.on_room(&mut self.transport, cx);
                 Next::Keep
             }
-            Role::Http(_) | Role::Raw(_) => {
+            Role::Proxy | Role::Http(_) | Role::Raw(_) => {
                 if has_room {
                     self.attached_mut().into_iter().for_each(|attached| attached.writers.wake(cx));
                 }
@@ -224,7 +225,7 @@ impl<H: Host> Connection<H> {
                     attached.detach(cx);
                 }
             }
-            Role::Closing(_) => {}
+            Role::Proxy | Role::Closing(_) => {}
         }
     }
 

@@ -68,7 +68,7 @@ impl<H: Host> Stored<H> for Connection<H> {
     }
 
     fn retire(self, engine: &Engine<H>) {
-        let listener = Arc::clone(&self.transport().listener);
+        let listener = self.transport().listener.listener();
         drop(self);
         engine.connections.fetch_sub(1, Ordering::Relaxed);
         if listener.connections.fetch_sub(1, Ordering::Relaxed) == 1 {

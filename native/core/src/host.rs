@@ -4,8 +4,10 @@ use crate::id::{Conn, ListenerId};
 use crate::options::Delivery;
 use crate::settings::XmppId;
 use megaphone_proto::packet::Packet;
+use megaphone_proto::proxy;
 use rustix::io::Errno;
 use std::fmt::Debug;
+use std::net::SocketAddr;
 
 /// Whoever owns connections: Erlang processes in the NIF.
 pub trait Host: Send + Sync + Sized + 'static {
@@ -147,4 +149,25 @@ pub enum Notice {
         /// Where.
         listener: ListenerId,
     },
+    /// A connection had to begin with a PROXY header that is believed, and did not; it was closed. Peers that are not
+    /// trusted are one kind, what else is wrong is another.
+    ProxyRefused {
+        /// Where.
+        listener: ListenerId,
+        /// Who has connected; none when it has left, or has a unix socket.
+        peer: Option<SocketAddr>,
+        /// Why.
+        why: ProxyRefusal,
+    },
+}
+
+/// Why a connection to a listener behind a proxy is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyRefusal {
+    /// The peer may not speak for others.
+    Untrusted,
+    /// What it sent is no header.
+    Header(proxy::Error),
+    /// The header was not complete in time.
+    Timeout,
 }

@@ -2,7 +2,9 @@
 
 use crate::host::Host;
 use crate::id::{Conn, ListenerId};
+use crate::ingress::Ingress;
 use crate::options::SocketOptions;
+use crate::proxy::ProxyProtocol;
 use crate::settings::{Route, Service, XmppConfig};
 use megaphone_proto::http::Limits;
 use megaphone_proto::time::Time;
@@ -10,8 +12,8 @@ use megaphone_proto::{bosh, stream};
 use parking_lot::{Mutex, RwLock};
 use rustix::fd::OwnedFd;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// What becomes of an accepted connection.
@@ -56,6 +58,8 @@ pub struct ListenerConfig {
     /// In mode HTTP: whole header lines, with their ends, for answers that need no handler; they replace those of the
     /// same name.
     pub response_headers: Vec<u8>,
+    /// Connections begin with a PROXY header, and have its addresses. Not in mode Accept. Default none: they do not.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Of every connection.
     pub options: SocketOptions,
 }
@@ -75,6 +79,7 @@ impl Default for ListenerConfig {
             max_stanza: 262_144,
             routes: Vec::new(),
             response_headers: Vec::new(),
+            proxy_protocol: None,
             options: SocketOptions::default(),
         }
     }
@@ -115,6 +120,8 @@ pub(crate) struct Listener<H: Host> {
     pub(crate) error_fields: Vec<u8>,
     /// Settings of the streams that begin here.
     pub(crate) stream: RwLock<Arc<stream::Config>>,
+    /// What its direct connections share, while there are any.
+    ingress: Mutex<Weak<Ingress<H>>>,
 }
 
 /// Accepted connections that wait for somebody, or somebody who waits for them. Both only while somebody who
@@ -147,6 +154,7 @@ impl<H: Host> Listener<H> {
             lingers: linger.is_ok_and(|linger| linger.is_some()),
             error_fields: error_fields(&config),
             stream: RwLock::new(stream_config(&config, xmpp)),
+            ingress: Mutex::new(Weak::new()),
             id,
             config,
             shard,
@@ -162,6 +170,16 @@ impl<H: Host> Listener<H> {
             is_paused: AtomicBool::new(false),
             is_short: AtomicBool::new(false),
         }
+    }
+
+    /// What a connection that it accepts holds on to.
+    pub(crate) fn ingress(self: &Arc<Self>) -> Arc<Ingress<H>> {
+        let mut shared = self.ingress.lock();
+        shared.upgrade().unwrap_or_else(|| {
+            let ingress = Arc::new(Ingress::direct(Arc::clone(self)));
+            *shared = Arc::downgrade(&ingress);
+            ingress
+        })
     }
 
     pub(crate) fn info(&self) -> ListenerInfo {

@@ -1,16 +1,17 @@
 //! How often the log is told of what.
 
-use crate::host::{Event, Host, Notice, Sink};
+use crate::host::{Event, Host, Notice, ProxyRefusal, Sink};
 use crate::id::ListenerId;
 use parking_lot::Mutex;
 use rustix::io::Errno;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Notices, each kind at most once a minute.
 #[derive(Default)]
 pub(crate) struct Notices {
-    last: Mutex<[Option<Instant>; 5]>,
+    last: Mutex<[Option<Instant>; 7]>,
     paused: AtomicUsize,
 }
 
@@ -78,6 +79,18 @@ impl Notices {
     ) {
         if self.is_due(4) {
             sink.emit(Event::Notice(Notice::RegisterFailed { listener, error }));
+        }
+    }
+
+    pub(crate) fn proxy_refused<H: Host>(
+        &self,
+        sink: &mut dyn Sink<H>,
+        listener: ListenerId,
+        peer: Option<SocketAddr>,
+        why: ProxyRefusal,
+    ) {
+        if self.is_due(if why == ProxyRefusal::Untrusted { 5 } else { 6 }) {
+            sink.emit(Event::Notice(Notice::ProxyRefused { listener, peer, why }));
         }
     }
 }

@@ -6,12 +6,13 @@ use crate::carrier::{Address, Carrier};
 use crate::cx::{Cx, Fate};
 use crate::error::Error;
 use crate::host::Host;
-use crate::listener::Listener;
+use crate::ingress::Ingress;
 use crate::options::{Opt, SocketOptions};
 use crate::outbound::Outbound;
 use crate::stats::Traffic;
 use crate::store::Pending;
 use bytes::{Bytes, BytesMut};
+use megaphone_proto::proxy;
 use megaphone_proto::time::Time;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
@@ -40,7 +41,8 @@ pub(crate) struct Flags {
 
 pub(crate) struct Transport<H: Host> {
     pub(crate) carrier: Carrier,
-    pub(crate) listener: Arc<Listener<H>>,
+    /// Whose it is, and what a proxy has said of it.
+    pub(crate) listener: Arc<Ingress<H>>,
     /// Received and not delivered. Nothing is allocated while it is empty.
     pub(crate) inbound: BytesMut,
     pub(crate) outbound: Outbound,
@@ -54,7 +56,7 @@ pub(crate) struct Transport<H: Host> {
 }
 
 impl<H: Host> Transport<H> {
-    pub(crate) fn new(carrier: Carrier, listener: Arc<Listener<H>>) -> Self {
+    pub(crate) fn new(carrier: Carrier, listener: Arc<Ingress<H>>) -> Self {
         let flags = Flags {
             reads_to_the_end: carrier.is_unix(),
             lingers_on_close: listener.lingers,
@@ -216,8 +218,29 @@ impl<H: Host> Transport<H> {
         self.deadline = Some(cx.deadline(after));
     }
 
+    /// A proxy has said so.
+    pub(crate) fn comes_from(&mut self, addresses: proxy::Addresses) {
+        self.listener = Arc::new(self.listener.proxied(addresses));
+    }
+
+    /// The client's end.
+    pub(crate) fn peer(&self) -> Result<Address, Errno> {
+        match self.listener.ends() {
+            Some(ends) => Ok(ends.peer.clone()),
+            None => self.carrier.peer(),
+        }
+    }
+
+    /// The end that the client has connected to.
+    pub(crate) fn local(&self) -> Result<Address, Errno> {
+        match self.listener.ends() {
+            Some(ends) => Ok(ends.local.clone()),
+            None => self.carrier.local(),
+        }
+    }
+
     pub(crate) fn addresses(&self) -> Result<(Address, Address), Error> {
-        match (self.carrier.peer(), self.carrier.local()) {
+        match (self.peer(), self.local()) {
             (Ok(peer), Ok(local)) => Ok((peer, local)),
             // A peer that has reset the connection has no address any more.
             (Err(Errno::NOTCONN), _) => Err(Error::Closed),

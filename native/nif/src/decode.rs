@@ -3,7 +3,9 @@
 use crate::atoms;
 use megaphone_core::{Conn, Error};
 use rustler::types::atom::Atom;
+use rustler::types::tuple::get_tuple;
 use rustler::{Decoder, Encoder, NifResult, Term};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// A number from outside may name nothing.
@@ -31,4 +33,18 @@ pub(crate) fn timeout(value: Term<'_>) -> NifResult<Option<Duration>> {
         return Ok(None);
     }
     millis(value).map(Some)
+}
+
+/// `inet:ip_address()`. Through `u32`: rustler would cut a larger number down to the size of a part.
+pub(crate) fn ip_address(value: Term<'_>) -> NifResult<IpAddr> {
+    fn parts<T: TryFrom<u32>, const N: usize>(terms: Vec<Term<'_>>) -> NifResult<[T; N]> {
+        let part = |term: Term<'_>| T::try_from(term.decode()?).map_err(|_| rustler::Error::BadArg);
+        let parts = terms.into_iter().map(part).collect::<NifResult<Vec<T>>>()?;
+        parts.try_into().map_err(|_| rustler::Error::BadArg)
+    }
+    let terms = get_tuple(value)?;
+    if terms.len() == 4 {
+        return Ok(IpAddr::from(parts::<u8, 4>(terms)?));
+    }
+    Ok(IpAddr::from(parts::<u16, 8>(terms)?))
 }

@@ -384,6 +384,17 @@ fn notice_term<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
         Notice::StartTimeout { listener } => {
             (atoms::start_timeout(), vec![(atoms::listener(), listener.0.encode(env))])
         }
+        Notice::ProxyRefused { listener, peer, why } => (
+            atoms::proxy_refused(),
+            vec![
+                (atoms::listener(), listener.0.encode(env)),
+                (
+                    atoms::peer(),
+                    peer.map_or_else(|| atoms::undefined().encode(env), |peer| terms::ip_address(env, peer)),
+                ),
+                (atoms::reason(), terms::proxy_refusal(env, *why)),
+            ],
+        ),
     };
     (atoms::dollar_notice(), kind, terms::map(env, &details)).encode(env)
 }

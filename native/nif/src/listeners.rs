@@ -1,12 +1,15 @@
 //! Listeners.
 
-use crate::decode::{entry, millis, positive, timeout};
+use crate::decode::{entry, ip_address, millis, positive, timeout};
 use crate::host::{CallerSink, Pid, Waiter, unwatch_listener, watch_listener};
 use crate::system::system;
 use crate::{atoms, fd, terms};
-use megaphone_core::{ListenerConfig, ListenerId, Mode, Path, Route, Service};
+use megaphone_core::{ListenerConfig, ListenerId, Mode, Network, Path, ProxyProtocol, Route, Service};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, Term};
+
+/// Networks that a listener may trust. Each is looked at for each connection, and here.
+const MAX_NETWORKS: usize = 256;
 
 /// Accepts on a duplicate of the descriptor `number` until `owner` ends or the listener is closed.
 #[rustler::nif]
@@ -85,10 +88,26 @@ fn set_listener_option(config: &mut ListenerConfig, key: Atom, value: Term<'_>) 
         config.routes = value.decode::<Vec<_>>()?.into_iter().map(route).collect::<NifResult<_>>()?;
     } else if key == atoms::response_headers() {
         config.response_headers = value.decode::<Binary<'_>>()?.to_vec();
+    } else if key == atoms::proxy_protocol() {
+        config.proxy_protocol = proxy_protocol(value)?;
     } else if key != atoms::mode() && key != atoms::starter() {
         return Err(Error::BadArg);
     }
     Ok(())
+}
+
+/// `true`, `false`, or the networks of the proxies: `[{Ip, Length}]`.
+fn proxy_protocol(value: Term<'_>) -> NifResult<Option<ProxyProtocol>> {
+    if let Ok(is_used) = value.decode::<bool>() {
+        return Ok(is_used.then(ProxyProtocol::default));
+    }
+    if value.list_length()? > MAX_NETWORKS {
+        return Err(Error::BadArg);
+    }
+    let networks = value.decode::<Vec<(Term<'_>, u32)>>()?.into_iter();
+    let trusted = networks.map(|(ip, length)| Network::new(ip_address(ip)?, length).ok_or(Error::BadArg));
+    let trusted = Some(trusted.collect::<NifResult<_>>()?);
+    Ok(Some(ProxyProtocol { trusted, ..ProxyProtocol::default() }))
 }
 
 /// `{Path, websocket | bosh}`.

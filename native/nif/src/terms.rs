@@ -2,7 +2,7 @@
 
 use crate::atoms;
 use megaphone_core::packet::{Method, Packet, Scheme, Target};
-use megaphone_core::{Address, Conn, Delivery, Errno, Error, Received, XmppId};
+use megaphone_core::{Address, Conn, Delivery, Errno, Error, ProxyRefusal, Received, XmppId};
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, NewBinary, Term};
 use std::net::{IpAddr, SocketAddr};
@@ -116,9 +116,22 @@ fn atom<'a>(env: Env<'a>, name: &str) -> Term<'a> {
 /// `{Ip, Port}` or `{local, Path}`.
 pub(crate) fn address<'a>(env: Env<'a>, address: &Address) -> Term<'a> {
     match address {
-        Address::Ip(SocketAddr::V4(v4)) => (ip(env, IpAddr::V4(*v4.ip())), v4.port()).encode(env),
-        Address::Ip(SocketAddr::V6(v6)) => (ip(env, IpAddr::V6(*v6.ip())), v6.port()).encode(env),
+        Address::Ip(address) => ip_address(env, *address),
         Address::Local(path) => (atoms::local(), binary(env, path)).encode(env),
+    }
+}
+
+/// `{Ip, Port}`.
+pub(crate) fn ip_address(env: Env<'_>, address: SocketAddr) -> Term<'_> {
+    (ip(env, address.ip()), address.port()).encode(env)
+}
+
+/// Why a connection to a listener behind a proxy is refused.
+pub(crate) fn proxy_refusal(env: Env<'_>, why: ProxyRefusal) -> Term<'_> {
+    match why {
+        ProxyRefusal::Untrusted => atoms::not_trusted().encode(env),
+        ProxyRefusal::Timeout => atoms::timeout().encode(env),
+        ProxyRefusal::Header(error) => atom(env, error.name()),
     }
 }
 

@@ -10,11 +10,13 @@
 //! - [`stream`]: a server's XMPP stream over TCP or WebSocket, with its negotiation barrier and deadlines.
 //! - [`ws`]: WebSocket as a server, and XMPP over it.
 //! - [`bosh`]: sessions of XMPP over HTTP.
+//! - [`proxy`]: the header in which a proxy says whose connection it passes on.
 #![forbid(unsafe_code)]
 
 pub mod bosh;
 pub mod http;
 pub mod packet;
+pub mod proxy;
 pub mod stream;
 pub mod time;
 pub mod ws;

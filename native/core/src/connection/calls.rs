@@ -159,7 +159,7 @@ impl<H: Host> Connection<H> {
                 raw::Step::Failed(error) => (Err(error), Fate::Keep),
                 raw::Step::Ended(error) => (Err(error), self.close_with_input(cx)),
             },
-            Role::Stream(_) | Role::Closing(_) => (Err(Error::Closed), Fate::Keep),
+            Role::Proxy | Role::Stream(_) | Role::Closing(_) => (Err(Error::Closed), Fate::Keep),
         }
     }
 
@@ -223,7 +223,7 @@ impl<H: Host> Connection<H> {
         match &self.role {
             Role::Http(http) => http.wants_input(&self.transport),
             Role::Raw(raw) => raw.wants_input(&self.transport),
-            Role::Stream(_) | Role::Closing(_) => false,
+            Role::Proxy | Role::Stream(_) | Role::Closing(_) => false,
         }
     }
 

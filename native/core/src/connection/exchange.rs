@@ -16,7 +16,7 @@ impl<H: Host> Connection<H> {
     fn stream(&mut self) -> Result<&mut StreamRole<H>, Error> {
         match &mut self.role {
             Role::Stream(stream) => Ok(stream),
-            Role::Http(_) | Role::Raw(_) | Role::Closing(_) => Err(Error::Closed),
+            Role::Proxy | Role::Http(_) | Role::Raw(_) | Role::Closing(_) => Err(Error::Closed),
         }
     }
 

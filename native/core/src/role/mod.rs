@@ -2,11 +2,13 @@
 
 pub(crate) mod closing;
 pub(crate) mod http;
+pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod stream;
 
 use crate::cx::{Cx, Fate};
 use crate::host::{Event, Host};
+use crate::listener::Mode;
 use crate::settings::XmppId;
 use crate::transport::Transport;
 use closing::Closing;
@@ -15,6 +17,8 @@ use raw::Raw;
 use stream::StreamRole;
 
 pub(crate) enum Role<H: Host> {
+    /// Not known before a proxy has said whose connection it is.
+    Proxy,
     /// Requests.
     Http(Http<H>),
     /// An XMPP stream.
@@ -54,6 +58,16 @@ impl<H: Host> From<Fate> for Next<H> {
             Fate::Look => Self::Look,
             Fate::Gone => Self::Gone,
         }
+    }
+}
+
+/// What the bytes of a listener's connections are at first.
+pub(crate) fn first_role<H: Host>(transport: &Transport<H>, cx: &Cx<'_, H>) -> Role<H> {
+    match transport.listener.config.mode {
+        Mode::Http => Role::Http(Http::new()),
+        Mode::Xmpp => Role::Stream(Box::new(StreamRole::tcp(transport, cx))),
+        Mode::Raw => Role::Raw(Raw::Starting),
+        Mode::Accept => Role::Raw(Raw::Queued),
     }
 }
 

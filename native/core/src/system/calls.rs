@@ -203,12 +203,12 @@ impl<H: Host> System<H> {
 
     /// The other end.
     pub fn peer(&self, conn: Conn) -> Result<Address, Error> {
-        self.peek(conn, |connection| connection.transport().carrier.peer())?.map_err(Error::Os)
+        self.peek(conn, |connection| connection.transport().peer())?.map_err(Error::Os)
     }
 
     /// Our end.
     pub fn local(&self, conn: Conn) -> Result<Address, Error> {
-        self.peek(conn, |connection| connection.transport().carrier.local())?.map_err(Error::Os)
+        self.peek(conn, |connection| connection.transport().local())?.map_err(Error::Os)
     }
 
     /// Counters, and the bytes that wait to be sent.

@@ -19,6 +19,10 @@ impl<H: Host> System<H> {
         config: ListenerConfig,
         starter: Option<H::Process>,
     ) -> Result<ListenerId, Error> {
+        // Who accepts would get connections that nobody knows yet.
+        if config.mode == Mode::Accept && config.proxy_protocol.is_some() {
+            return Err(Error::Invalid);
+        }
         rustix::net::listen(&fd, config.backlog)?;
         rustix::io::ioctl_fionbio(&fd, true)?;
         let number = self.engine.next_listener.fetch_add(1, Ordering::Relaxed);

@@ -15,6 +15,7 @@ mod bosh_requests;
 mod bounded;
 mod closing;
 mod memory;
+mod proxied;
 mod reading;
 mod refusals;
 mod requests;

@@ -12,7 +12,6 @@ use crate::transport::Transport;
 use megaphone_proto::bosh::{CONTENT_TYPE, Condition, Exchange, Request, Response, terminal_body};
 use megaphone_proto::http::{CONTINUE, RequestHead};
 use megaphone_proto::xmpp::Limits;
-use std::sync::Arc;
 
 /// Requests under way.
 #[derive(Default)]
@@ -168,7 +167,7 @@ impl<H: Host> Http<H> {
             ticket: Ticket { conn: cx.conn, number },
             request,
             config,
-            listener: Arc::clone(&transport.listener),
+            listener: transport.listener.listener(),
             peer,
             local,
             facts: facts(head),
