@@ -56,7 +56,7 @@ pub(crate) struct Options {
     /// Write docs/benchmarks.md, but for figures that can't be trusted.
     #[arg(long)]
     pub(crate) publish: bool,
-    /// The servers, of stock and megaphone; naming one twice shows the noise.
+    /// The servers, of stock, megaphone and unpacked (Megaphone with `pack: off`); naming one twice shows the noise.
     #[arg(long, value_delimiter = ',', default_value = "stock,megaphone")]
     pub(crate) variants: Vec<String>,
     /// The transports of memory, logins and chat.

@@ -63,7 +63,7 @@ fn run_case(case: &mut dyn Case, lab: &Lab<'_>) -> CaseOutcome {
     }
     for variant in &lab.variants {
         let mut listeners = Trial::default();
-        listeners.notes.push(format!("listeners {} and {}", variant.c2s_module, variant.http_module));
+        listeners.notes.push(variant.listeners());
         outcome.keep(&variant.name, listeners);
     }
     outcome.description = case.describe(lab);
