@@ -17,7 +17,7 @@ use crate::status::Status;
 pub(crate) fn run(options: &Options) -> Result<Status> {
     let lab = Lab { options, variants: variants(&options.variants)? };
     let outcomes: Vec<CaseOutcome> =
-        cases(options.choice).iter_mut().map(|case| run_case(case.as_mut(), &lab)).collect();
+        cases(options).iter_mut().map(|case| run_case(case.as_mut(), &lab)).collect();
     report::print(&outcomes);
     save::save(&outcomes, options)?;
     if options.publish {
@@ -26,11 +26,12 @@ pub(crate) fn run(options: &Options) -> Result<Status> {
     Ok(status(&outcomes))
 }
 
-fn cases(choice: Choice) -> Vec<Box<dyn Case>> {
+fn cases(options: &Options) -> Vec<Box<dyn Case>> {
+    let choice = options.choice;
     let all: [(Choice, Box<dyn Case>); 8] = [
         (Choice::Idle, Box::new(idle::Idle)),
         (Choice::Http, Box::new(http::Http)),
-        (Choice::Memory, Box::new(memory::Memory)),
+        (Choice::Memory, Box::new(memory::Memory::new(options.contacts))),
         (Choice::Logins, Box::new(logins::Logins)),
         (Choice::Chat, Box::new(chat::Chat::default())),
         (Choice::Bosh, Box::new(bosh::Bosh)),

@@ -216,6 +216,7 @@ mod tests {
                 auth: Auth::Plain,
                 prefix: "user".to_owned(),
                 password: "secret".to_owned(),
+                caps: false,
             },
             c2s: server,
             http: server,

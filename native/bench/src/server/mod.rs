@@ -114,6 +114,35 @@ impl Server {
         Ok(())
     }
 
+    /// Gives the registered accounts `user{first}` to `user{first + count - 1}` so many mutual contacts each, among
+    /// themselves.
+    ///
+    /// # Errors
+    /// When the node is gone, they are too few for that, or something else is in the rosters.
+    pub(crate) fn befriend(&mut self, first: usize, count: usize, contacts: usize) -> Result<()> {
+        if count <= contacts {
+            bail!("{count} users are too few to have {contacts} contacts each");
+        }
+        let last = first + count - 1;
+        let question = format!("befriend {HOST} {ACCOUNT_PREFIX} {first} {last} {contacts}");
+        let limit = Duration::from_secs(60 + (count * contacts) as u64 / 1000);
+        self.ask(&question, limit)?;
+        Ok(())
+    }
+
+    /// Contacts whose presence the sessions of `user{first}` to `user{first + count - 1}` know, on average. Asking
+    /// wakes them.
+    ///
+    /// # Errors
+    /// When the node is gone, or a session does not answer.
+    pub(crate) fn contacts_online(&mut self, first: usize, count: usize) -> Result<f64> {
+        let last = first + count - 1;
+        let question = format!("contacts_online {HOST} {ACCOUNT_PREFIX} {first} {last}");
+        let answer = self.ask(&question, Duration::from_secs(60))?;
+        let contacts = answer["contacts"].as_f64().context("the node's answer has no contacts")?;
+        Ok(contacts / count as f64)
+    }
+
     fn wait_until_ready(&self, variant: &Variant) -> Result<()> {
         let log = self.directory.join("console.log");
         match self.answers.recv_timeout(START_LIMIT) {
