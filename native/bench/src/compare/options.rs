@@ -23,6 +23,8 @@ pub(crate) enum Choice {
     Bosh,
     /// Latency of HTTP while WebSocket peers send pongs without pause.
     Flood,
+    /// Processor time of a message to users who sleep, and what they hold meanwhile.
+    Wake,
     /// Time for long stanzas of different shapes.
     Shapes,
     /// Everything.
@@ -63,7 +65,7 @@ pub(crate) struct Options {
     /// The servers, of stock, megaphone and unpacked (Megaphone with `pack: off`); naming one twice shows the noise.
     #[arg(long, value_delimiter = ',', default_value = "stock,megaphone")]
     pub(crate) variants: Vec<String>,
-    /// The transports of memory, logins and chat.
+    /// The transports of memory, logins and chat, and but for bosh of wake.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,ws,bosh")]
     pub(crate) transports: Vec<Transport>,
     /// Windows of each variant, 5 unless given. Of memory and idle, runs of each: 3 unless given, 1 with --quick.

@@ -6,7 +6,7 @@ use crate::compare::case::Case;
 use crate::compare::lab::Lab;
 use crate::compare::options::{Choice, Options};
 use crate::compare::outcome::{CaseOutcome, Trial};
-use crate::compare::{bosh, chat, flood, http, idle, logins, memory, publish, report, save, shapes};
+use crate::compare::{bosh, chat, flood, http, idle, logins, memory, publish, report, save, shapes, wake};
 use crate::server::variant::Variant;
 use crate::status::Status;
 
@@ -28,12 +28,13 @@ pub(crate) fn run(options: &Options) -> Result<Status> {
 
 fn cases(options: &Options) -> Vec<Box<dyn Case>> {
     let choice = options.choice;
-    let all: [(Choice, Box<dyn Case>); 8] = [
+    let all: [(Choice, Box<dyn Case>); 9] = [
         (Choice::Idle, Box::new(idle::Idle)),
         (Choice::Http, Box::new(http::Http)),
         (Choice::Memory, Box::new(memory::Memory::new(options.contacts))),
         (Choice::Logins, Box::new(logins::Logins)),
         (Choice::Chat, Box::new(chat::Chat::default())),
+        (Choice::Wake, Box::new(wake::Wake)),
         (Choice::Bosh, Box::new(bosh::Bosh)),
         (Choice::Flood, Box::new(flood::Flood)),
         (Choice::Shapes, Box::new(shapes::Shapes)),
