@@ -16,6 +16,9 @@ pub(crate) struct Accounts {
     /// Their names are this followed by their number.
     pub(crate) prefix: String,
     pub(crate) password: String,
+    /// Whether they announce their capabilities (XEP-0115), as real clients do. The server keeps those of each contact
+    /// in the session.
+    pub(crate) caps: bool,
 }
 
 /// A user's session. [`Session::handle`] takes what comes and says what to send.
@@ -165,7 +168,7 @@ impl Session {
                 let needs_session = *needs_session;
                 self.jid = bound(element)?;
                 if !needs_session {
-                    return self.announce(out);
+                    return self.announce(user, out);
                 }
                 self.stage = Stage::StartingSession;
                 write(
@@ -176,7 +179,7 @@ impl Session {
                 )
             }
             (Stage::StartingSession, "iq") => match element.attribute("type") {
-                Some("result") => self.announce(out),
+                Some("result") => self.announce(user, out),
                 _ => Err(Failure::Rejected(condition(element))),
             },
             (Stage::Announcing, "presence") if element.attribute("from") == Some(&self.jid) => {
@@ -184,6 +187,8 @@ impl Session {
                 news.push(News::Online);
                 Ok(Reply::Nothing)
             }
+            // A server asks the first to announce capabilities that it does not know, while others log in.
+            (Stage::Announcing | Stage::Online, "iq") if is_query(element) => capabilities(element, out),
             (Stage::Online, _) => online(element, out, news),
             // Presence of others, messages and requests while logging in or out need no answer here.
             _ => Ok(Reply::Nothing),
@@ -217,15 +222,28 @@ impl Session {
         write(out, format_args!("<auth xmlns='{SASL}' mechanism='{mechanism}'>{response}</auth>"))
     }
 
-    fn announce(&mut self, out: &mut Vec<u8>) -> Result<Reply, Failure> {
+    fn announce(&mut self, user: &User<'_>, out: &mut Vec<u8>) -> Result<Reply, Failure> {
         self.stage = Stage::Announcing;
-        write(out, format_args!("<presence xmlns='jabber:client'/>"))
+        if !user.accounts.caps {
+            return write(out, format_args!("<presence xmlns='jabber:client'/>"));
+        }
+        write(
+            out,
+            format_args!(
+                "<presence xmlns='jabber:client'><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' \
+                 node='{CAPS_NODE}' ver='{CAPS_VER}'/></presence>"
+            ),
+        )
     }
 }
 
 const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
+const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+const CAPS_NODE: &str = "https://example.org/client";
+/// The hash of what [`capabilities`] answers (XEP-0115, section 5.1).
+const CAPS_VER: &str = "UILP9LTA6SmJFFUVN92ufbJ+4dc=";
 
 /// Who a session belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -275,6 +293,23 @@ fn online(element: &Element<'_>, out: &mut Vec<u8>, news: &mut Vec<News>) -> Res
     Ok(Reply::Nothing)
 }
 
+fn is_query(iq: &Element<'_>) -> bool {
+    iq.attribute("type") == Some("get") && iq.child("query").is_some()
+}
+
+/// The answer to a question for the client's capabilities (XEP-0030, XEP-0115).
+fn capabilities(iq: &Element<'_>, out: &mut Vec<u8>) -> Result<Reply, Failure> {
+    let [to, id] = ["from", "id"].map(|name| iq.attribute(name).unwrap_or_default());
+    write(
+        out,
+        format_args!(
+            "<iq xmlns='jabber:client' type='result' to='{to}' id='{id}'><query xmlns='{DISCO_INFO}' \
+             node='{CAPS_NODE}#{CAPS_VER}'><identity category='client' type='pc'/><feature var='{DISCO_INFO}'/>\
+             </query></iq>"
+        ),
+    )
+}
+
 fn bound(iq: &Element<'_>) -> Result<Box<str>, Failure> {
     if iq.attribute("type") != Some("result") {
         return Err(Failure::Rejected(condition_of_error(iq)));
@@ -316,6 +351,7 @@ mod tests {
                 auth,
                 prefix: "user".into(),
                 password: "secret".into(),
+                caps: false,
             };
             let mut session = Session::default();
             assert_eq!(session.start(), Reply::Open);
@@ -387,5 +423,23 @@ mod tests {
         assert_eq!(peer.news, [News::Message(12), News::Pong(13), refused]);
         let (_, answer) = peer.says("<iq type='get' from='s' id='9'/>").unwrap();
         assert!(answer.contains("type='result' to='s' id='9'"), "{answer}");
+    }
+
+    #[test]
+    fn capabilities_are_announced_where_asked_for_and_their_hash_is_that_of_the_answer() {
+        let mut peer = Peer::new(Auth::Plain);
+        peer.session.stage = Stage::Binding { needs_session: false };
+        assert!(!peer.says(BOUND).unwrap().1.contains("caps"));
+        peer.accounts.caps = true;
+        peer.session.stage = Stage::Binding { needs_session: false };
+        let (_, presence) = peer.says(BOUND).unwrap();
+        assert!(presence.contains(&format!("ver='{CAPS_VER}'")), "{presence}");
+        let (_, answer) = peer.says("<iq type='get' from='s' id='9'><query/></iq>").unwrap();
+        assert!(answer.contains("type='result' to='s' id='9'"), "{answer}");
+        let identity = "<identity category='client' type='pc'/>";
+        assert!(answer.contains(&format!("{identity}<feature var='{DISCO_INFO}'/>")), "{answer}");
+        let hash = <sha1::Sha1 as sha1::Digest>::digest(format!("client/pc//<{DISCO_INFO}<"));
+        let hash = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, hash);
+        assert_eq!(hash, CAPS_VER);
     }
 }

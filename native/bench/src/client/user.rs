@@ -306,6 +306,7 @@ mod tests {
             auth: Auth::Anonymous,
             prefix: "user".into(),
             password: String::new(),
+            caps: false,
         }
     }
 

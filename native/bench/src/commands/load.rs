@@ -62,6 +62,9 @@ pub(crate) struct Options {
     /// The password of all users.
     #[arg(long, default_value = "secret")]
     password: String,
+    /// Announce capabilities (XEP-0115), as real clients do.
+    #[arg(long)]
+    caps: bool,
     /// A server process on this machine to measure.
     #[arg(long)]
     pid: Option<u32>,
@@ -115,6 +118,7 @@ fn members(options: &Options) -> Result<Members> {
             auth: options.auth,
             prefix: options.prefix.clone(),
             password: options.password.clone(),
+            caps: options.caps,
         },
         c2s: target,
         http,

@@ -11,6 +11,7 @@ use crate::compare::site::Online;
 use crate::generator::latency::Summary;
 use crate::generator::orders::{Kind, Rate};
 use crate::measure::machine::{Meter, Usage};
+use crate::measure::process;
 
 /// What is sent, and for how long.
 pub(crate) struct Plan<'a> {
@@ -32,6 +33,8 @@ pub(crate) struct Flow {
     /// Who used the processors from the first one that counts until none was waited for, which is later where some
     /// get lost.
     pub(crate) usage: Usage,
+    /// How long the server's threads ran in that time, more exactly than in `usage`.
+    pub(crate) ran: Duration,
 }
 
 /// Between the messages that do not count and those that do. What BOSH clients send right behind the polls that
@@ -43,23 +46,42 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// # Errors
 /// When nothing arrived, or the server or a worker is gone; what gets lost on the way is counted by the run.
 pub(crate) fn measure(lab: &Lab<'_>, online: &Online<'_>, plan: &Plan<'_>) -> Result<Flow> {
+    warm(online, plan)?;
+    lab.settle("between", PAUSE);
+    timed(lab, online, plan)
+}
+
+/// The part of `plan` that does not count.
+///
+/// # Errors
+/// When a worker is gone.
+pub(crate) fn warm(online: &Online<'_>, plan: &Plan<'_>) -> Result<()> {
+    online.run.traffic(plan.kind, plan.rate, plan.warm, plan.body, |_| ())?;
+    Ok(())
+}
+
+/// The part of `plan` that counts.
+///
+/// # Errors
+/// As [`measure`].
+pub(crate) fn timed(lab: &Lab<'_>, online: &Online<'_>, plan: &Plan<'_>) -> Result<Flow> {
     let expected = match plan.rate {
         Rate::Fixed(rate) => (rate * plan.long.as_secs_f64()) as u64,
         Rate::Closed => 0,
     };
     let bar = lab.bar(format!("{}: traffic", online.label), expected);
-    let send = |long| online.run.traffic(plan.kind, plan.rate, long, plan.body, |n| bar.set_position(n));
-    send(plan.warm)?;
-    lab.settle("between", PAUSE);
     let meter = Meter::start(Some(online.server.pid()))?;
-    let report = send(plan.long)?;
+    let ran = process::run_time(online.server.pid())?;
+    let report =
+        online.run.traffic(plan.kind, plan.rate, plan.long, plan.body, |count| bar.set_position(count))?;
+    let ran = process::run_time(online.server.pid())?.saturating_sub(ran);
     let usage = meter.stop()?;
     bar.finish_and_clear();
     if report.done == 0 {
         bail!("nothing that was sent arrived");
     }
     let seconds = report.elapsed.as_secs_f64().max(f64::EPSILON);
-    Ok(Flow { done: report.done, seconds, latency: Summary::of(&report.latency), usage })
+    Ok(Flow { done: report.done, seconds, latency: Summary::of(&report.latency), usage, ran })
 }
 
 impl Flow {

@@ -27,6 +27,10 @@ fn judgement(outcome: &CaseOutcome, variant: &str, target: &Target) -> Option<St
             let ratio = outcome.ratio(variant, &target.what)?;
             (format!("{} of stock", ratio.text()), format!("at most {most}"), ratio.of_medians <= most)
         }
+        Bound::PartOf(other, most) => {
+            let ratio = outcome.ratio_to(variant, other, &target.what)?;
+            (format!("{} of {other}", ratio.text()), format!("at most {most}"), ratio.of_medians <= most)
+        }
     };
     let verdict = if is_kept { "met" } else { "MISSED" };
     Some(format!("target of {variant}, {}: {bound}; {figure}: {verdict}", target.what))
@@ -66,6 +70,17 @@ mod tests {
                 "target of megaphone, rate: at most 1; 1.500 of stock: MISSED",
             ]
         );
+    }
+
+    #[test]
+    fn a_figure_is_compared_with_that_of_another_variant_where_it_ran() {
+        let bound = Bound::PartOf("unpacked", 1.0);
+        let mut outcome = outcome(vec![Target::new("bytes", bound)]);
+        assert!(judgements(&outcome).is_empty());
+        let mut trial = Trial::default();
+        trial.add("bytes", Unit::Bytes, 14.0);
+        outcome.keep("unpacked", trial);
+        assert_eq!(judgements(&outcome), ["target of megaphone, bytes: at most 1; 0.500 of unpacked: met"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a logged-in user with presence costs the server, over each transport.
+//! What a logged-in user with presence costs the server, over each transport, with contacts or without.
 
 use std::slice;
 
@@ -14,20 +14,55 @@ use crate::compare::rounds;
 use crate::compare::site::{Site, with_everybody_online};
 use crate::compare::target::{Bound, Target};
 use crate::measure::{beam, process};
-use crate::server::variant::Variant;
+use crate::server::variant::{UNPACKED, Variant};
 
 /// The comparison.
-pub(crate) struct Memory;
+pub(crate) struct Memory {
+    /// Mutual contacts of each user, all online.
+    contacts: usize,
+}
 
 const MEGABYTE: f64 = 1024.0 * 1024.0;
 
-/// What a user of Megaphone may cost, whatever the transport: the names of the figures, and the most.
-const TARGETS: [(&str, f64); 3] =
-    [("Erlang processes", 1.01), ("resident bytes", 6500.0), ("BEAM bytes (own count)", 5800.0)];
+/// With contacts a session holds more, and more differs between sessions. Whether packing pays is then the question.
+const MOST_OF_UNPACKED: f64 = 1.0;
+/// So many sessions are asked whether they know their contacts.
+const ASKED: usize = 100;
+
+/// What a user of Megaphone without contacts may cost: the names of the figures, and the most.
+fn most(transport: Transport) -> [(&'static str, f64); 3] {
+    let resident = if transport == Transport::Bosh { 5200.0 } else { 4700.0 };
+    [("Erlang processes", 1.01), ("resident bytes", resident), ("BEAM bytes (own count)", 3400.0)]
+}
 
 impl Memory {
+    /// Of users who have so many contacts each.
+    pub(crate) fn new(contacts: usize) -> Self {
+        Self { contacts }
+    }
+
     fn users(lab: &Lab<'_>) -> usize {
         lab.options.users.unwrap_or(lab.pick(3000, 15_000))
+    }
+
+    /// Who the users have around them, for descriptions.
+    fn company(&self) -> String {
+        match self.contacts {
+            0 => String::new(),
+            contacts => format!(
+                " and {contacts} mutual contacts each, who are online and announce their capabilities (XEP-0115),"
+            ),
+        }
+    }
+
+    fn target(&self, transport: Transport) -> Vec<Target> {
+        let name = transport.name();
+        if self.contacts > 0 {
+            let bound = Bound::PartOf(UNPACKED, MOST_OF_UNPACKED);
+            return vec![Target::new(format!("{name}: resident bytes"), bound)];
+        }
+        let targets = most(transport).into_iter();
+        targets.map(|(what, most)| Target::new(format!("{name}: {what}"), Bound::AtMost(most))).collect()
     }
 
     /// Longer than processes that hibernate wait before they do. A held poll of BOSH ends after 60 s, and is
@@ -37,26 +72,34 @@ impl Memory {
     }
 
     fn measure_transport(
+        &self,
         lab: &Lab<'_>,
         variant: &Variant,
         transport: Transport,
         trial: &mut Trial,
     ) -> Result<()> {
         let users = Self::users(lab);
-        let mut site = Site::start(lab, variant, transport, users)?;
+        let mut site = Site::start_with_contacts(lab, variant, transport, users, self.contacts)?;
         let before = lab.settled(&mut site.server, SETTLE_BEFORE)?;
         let own = process::Figures::take(std::process::id())?;
         let prefix = format!("{}: ", transport.name());
         let (sites, trials) = (slice::from_mut(&mut site), slice::from_mut(trial));
-        let (online, after, hibernating, own) =
+        let (online, after, hibernating, contacts, own) =
             with_everybody_online(lab, sites, users, &prefix, trials, |online| {
                 let [online] = online else { bail!("one site has no one crowd") };
                 let after = lab.settled(online.server, Self::settle_seconds(lab))?;
                 // Only now: to be asked may wake a process.
                 let hibernating = beam::hibernating(online.server)?;
                 let own = process::Figures::take(std::process::id())?.resident - own.resident;
-                Ok((online.users, after, hibernating, own))
+                let contacts = match self.contacts {
+                    0 => None,
+                    _ => Some(online.server.contacts_online(0, ASKED.min(users))?),
+                };
+                Ok((online.users, after, hibernating, contacts, own))
             })?;
+        if let Some(contacts) = contacts {
+            trial.add(format!("{prefix}contacts that a session knows"), Unit::Count, contacts);
+        }
         let all_in = add_memory(trial, &prefix, &before, &after, online);
         trial.add(format!("{prefix}hibernating processes"), Unit::Count, hibernating / online as f64);
         trial.add(
@@ -73,35 +116,29 @@ impl Memory {
 
 impl Case for Memory {
     fn name(&self) -> &'static str {
-        "memory"
+        if self.contacts > 0 { "memory-contacts" } else { "memory" }
     }
 
     fn describe(&self, lab: &Lab<'_>) -> String {
         format!(
-            "{} users with presence on each transport, each figure per user unless it says otherwise. Measured \
+            "{} users with presence{} on each transport, each figure per user unless it says otherwise. Measured \
              when the VM's memory no longer changes, at least {} s after the last login, and {SETTLE_BEFORE} s \
              after some first users have gone, {}.",
             Self::users(lab),
+            self.company(),
             Self::settle_seconds(lab),
             lab.garbage()
         )
     }
 
     fn targets(&self) -> Vec<Target> {
-        TRANSPORTS
-            .iter()
-            .flat_map(|transport| {
-                TARGETS.map(|(what, most)| {
-                    Target::new(format!("{}: {what}", transport.name()), Bound::AtMost(most))
-                })
-            })
-            .collect()
+        TRANSPORTS.iter().flat_map(|transport| self.target(*transport)).collect()
     }
 
     fn run(&mut self, lab: &Lab<'_>, outcome: &mut CaseOutcome) -> Result<()> {
         rounds::restart(lab, outcome, |variant, trial| {
             for transport in &lab.options.transports {
-                if let Err(error) = Self::measure_transport(lab, variant, *transport, trial) {
+                if let Err(error) = self.measure_transport(lab, variant, *transport, trial) {
                     trial.lose(transport.name(), &error);
                 }
             }

@@ -24,3 +24,4 @@ mod schedule;
 mod shapes;
 mod site;
 mod target;
+mod wake;

@@ -23,6 +23,8 @@ pub(crate) enum Choice {
     Bosh,
     /// Latency of HTTP while WebSocket peers send pongs without pause.
     Flood,
+    /// Processor time of a message to users who sleep, and what they hold meanwhile.
+    Wake,
     /// Time for long stanzas of different shapes.
     Shapes,
     /// Everything.
@@ -44,6 +46,10 @@ pub(crate) struct Options {
     /// allow.
     #[arg(long)]
     pub(crate) users: Option<usize>,
+    /// Mutual contacts of each user of the memory comparison, all of them online: an even number. With it, the
+    /// comparison is called memory-contacts.
+    #[arg(long, default_value_t = 0, value_parser = contacts)]
+    pub(crate) contacts: usize,
     /// Messages a second of the chat comparison, instead of what --load comes to.
     #[arg(long, value_parser = crate::arguments::rate)]
     pub(crate) rate: Option<f64>,
@@ -56,10 +62,10 @@ pub(crate) struct Options {
     /// Write docs/benchmarks.md, but for figures that can't be trusted.
     #[arg(long)]
     pub(crate) publish: bool,
-    /// The servers, of stock and megaphone; naming one twice shows the noise.
+    /// The servers, of stock, megaphone and unpacked (Megaphone with `pack: off`); naming one twice shows the noise.
     #[arg(long, value_delimiter = ',', default_value = "stock,megaphone")]
     pub(crate) variants: Vec<String>,
-    /// The transports of memory, logins and chat.
+    /// The transports of memory, logins and chat, and but for bosh of wake.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,ws,bosh")]
     pub(crate) transports: Vec<Transport>,
     /// Windows of each variant, 5 unless given. Of memory and idle, runs of each: 3 unless given, 1 with --quick.
@@ -75,4 +81,30 @@ pub(crate) struct Options {
     /// Where results go.
     #[arg(long, default_value = "bench-results")]
     pub(crate) results: PathBuf,
+}
+
+/// Parses a number of contacts. Half of them are on each side of a user in a ring of all users.
+fn contacts(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(contacts) if contacts % 2 == 0 && contacts <= MOST_CONTACTS => Ok(contacts),
+        Ok(_) => Err(format!("contacts are an even number of at most {MOST_CONTACTS}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Every login is heard of by all contacts: with more the logins would take hours.
+const MOST_CONTACTS: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contacts_are_divided_evenly() {
+        assert_eq!(contacts("18"), Ok(18));
+        assert_eq!(contacts("0"), Ok(0));
+        for bad in ["17", "-2", "1002", "many"] {
+            assert!(contacts(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -175,7 +175,12 @@ impl CaseOutcome {
     /// compare.
     pub(crate) fn ratio(&self, variant: &str, what: &str) -> Option<Ratio> {
         let first = self.variants.first().filter(|first| first.as_str() != variant)?;
-        Ratio::of(&self.series(variant, what), &self.series(first, what))
+        self.ratio_to(variant, first, what)
+    }
+
+    /// `what` of `variant` to that of the variant `other`, `None` when there is nothing to compare.
+    pub(crate) fn ratio_to(&self, variant: &str, other: &str, what: &str) -> Option<Ratio> {
+        Ratio::of(&self.series(variant, what), &self.series(other, what))
     }
 
     /// How far the figures can be trusted, in a sentence; `None` where windows are not discarded at all.

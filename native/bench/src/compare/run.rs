@@ -6,7 +6,7 @@ use crate::compare::case::Case;
 use crate::compare::lab::Lab;
 use crate::compare::options::{Choice, Options};
 use crate::compare::outcome::{CaseOutcome, Trial};
-use crate::compare::{bosh, chat, flood, http, idle, logins, memory, publish, report, save, shapes};
+use crate::compare::{bosh, chat, flood, http, idle, logins, memory, publish, report, save, shapes, wake};
 use crate::server::variant::Variant;
 use crate::status::Status;
 
@@ -17,7 +17,7 @@ use crate::status::Status;
 pub(crate) fn run(options: &Options) -> Result<Status> {
     let lab = Lab { options, variants: variants(&options.variants)? };
     let outcomes: Vec<CaseOutcome> =
-        cases(options.choice).iter_mut().map(|case| run_case(case.as_mut(), &lab)).collect();
+        cases(options).iter_mut().map(|case| run_case(case.as_mut(), &lab)).collect();
     report::print(&outcomes);
     save::save(&outcomes, options)?;
     if options.publish {
@@ -26,13 +26,15 @@ pub(crate) fn run(options: &Options) -> Result<Status> {
     Ok(status(&outcomes))
 }
 
-fn cases(choice: Choice) -> Vec<Box<dyn Case>> {
-    let all: [(Choice, Box<dyn Case>); 8] = [
+fn cases(options: &Options) -> Vec<Box<dyn Case>> {
+    let choice = options.choice;
+    let all: [(Choice, Box<dyn Case>); 9] = [
         (Choice::Idle, Box::new(idle::Idle)),
         (Choice::Http, Box::new(http::Http)),
-        (Choice::Memory, Box::new(memory::Memory)),
+        (Choice::Memory, Box::new(memory::Memory::new(options.contacts))),
         (Choice::Logins, Box::new(logins::Logins)),
         (Choice::Chat, Box::new(chat::Chat::default())),
+        (Choice::Wake, Box::new(wake::Wake)),
         (Choice::Bosh, Box::new(bosh::Bosh)),
         (Choice::Flood, Box::new(flood::Flood)),
         (Choice::Shapes, Box::new(shapes::Shapes)),
@@ -63,7 +65,7 @@ fn run_case(case: &mut dyn Case, lab: &Lab<'_>) -> CaseOutcome {
     }
     for variant in &lab.variants {
         let mut listeners = Trial::default();
-        listeners.notes.push(format!("listeners {} and {}", variant.c2s_module, variant.http_module));
+        listeners.notes.push(variant.listeners());
         outcome.keep(&variant.name, listeners);
     }
     outcome.description = case.describe(lab);

@@ -8,7 +8,7 @@
 pub(crate) const DISTURBING: f64 = 0.1;
 
 /// So many times the windows asked for are measured at most.
-const PATIENCE: usize = 2;
+pub(crate) const PATIENCE: usize = 2;
 
 /// The windows of one run. [`Schedule::next`] says which one is due, [`Schedule::judge`] what becomes of it.
 #[derive(Debug)]

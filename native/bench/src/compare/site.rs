@@ -52,9 +52,28 @@ impl Site {
         transport: Transport,
         users: usize,
     ) -> Result<Self> {
+        Self::start_with_contacts(lab, variant, transport, users, 0)
+    }
+
+    /// As [`Site::start`], with so many mutual contacts for each user among them all. Those who have contacts
+    /// announce their capabilities.
+    ///
+    /// # Errors
+    /// As [`Site::start`], or when users are too few to have so many contacts.
+    pub(crate) fn start_with_contacts(
+        lab: &Lab<'_>,
+        variant: &Variant,
+        transport: Transport,
+        users: usize,
+        contacts: usize,
+    ) -> Result<Self> {
         let mut server = lab.start(variant, users + FIRST)?;
         server.register(users + FIRST)?;
-        let members = members(&server, transport, users as u32, FIRST);
+        if contacts > 0 {
+            server.befriend(0, users, contacts)?;
+            server.befriend(users, FIRST, contacts.min(FIRST - 2))?;
+        }
+        let members = members(&server, transport, users as u32, contacts > 0);
         let first = CrowdRun::start(&members)?;
         let done = first.log_in(FIRST_ARRIVAL, |_| ())?.done;
         first.log_out(500.0, |_| ())?;
@@ -124,16 +143,18 @@ fn log_in<'a>(
     }
 }
 
-fn members(server: &Server, transport: Transport, first: u32, count: usize) -> Members {
+/// The first users, who begin at `first`.
+fn members(server: &Server, transport: Transport, first: u32, caps: bool) -> Members {
     Members {
         first,
-        count,
+        count: FIRST,
         transports: vec![transport],
         accounts: Accounts {
             domain: HOST.to_owned(),
             auth: Auth::Plain,
             prefix: ACCOUNT_PREFIX.to_owned(),
             password: PASSWORD.to_owned(),
+            caps,
         },
         c2s: server.c2s,
         http: server.http,

@@ -10,12 +10,14 @@ pub(crate) struct Target {
     pub(crate) bound: Bound,
 }
 
-/// Bounds of the median, or of the ratio of medians to the first variant.
+/// Bounds of the median, or of the ratio of medians to the first variant or to another one.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bound {
     AtMost(f64),
     RatioAtMost(f64),
+    /// The ratio to the variant of this name, at most.
+    PartOf(&'static str, f64),
 }
 
 impl Target {

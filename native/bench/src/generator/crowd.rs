@@ -8,7 +8,7 @@ use crate::client::session::User;
 use crate::client::user::{Client, Output, Transport};
 use crate::client::{Failure, News};
 use crate::generator::io::{Gone, Io, Scenario};
-use crate::generator::orders::{Kind, Members, Order, PATIENCE, PhaseReport, lanes_each};
+use crate::generator::orders::{Kind, Members, Order, PATIENCE, PhaseReport, SENDERS, lanes_each};
 use crate::generator::phase::{Due, Phase};
 use crate::generator::shared::Shared;
 
@@ -26,6 +26,8 @@ pub(crate) struct Crowd<'a> {
     next_sweep: Instant,
     /// Where the search for the next user begins.
     cursor: usize,
+    /// Messages sent to users who sleep.
+    wakes: usize,
     epoch: Instant,
     out: Output,
 }
@@ -71,6 +73,7 @@ impl<'a> Crowd<'a> {
             phase: None,
             next_sweep: epoch,
             cursor: 0,
+            wakes: 0,
             epoch,
             out: Output::new(seed),
         }
@@ -151,15 +154,49 @@ impl<'a> Crowd<'a> {
     }
 
     fn send_next(&mut self, io: &mut Io, kind: Kind, since: Instant) {
-        match self.find(State::Online) {
+        let sender = match kind {
+            Kind::Wake { .. } => self.next_sender(),
+            Kind::Chat | Kind::Ping => self.find(State::Online),
+        };
+        match sender {
             Some(at) => self.send(io, at, kind, since),
             None => self.shared.fail(1, "traffic", &Failure::NoConnection),
         }
     }
 
+    /// Users who send messages that wake others.
+    fn senders(&self) -> usize {
+        SENDERS.min(self.users.len() / 2)
+    }
+
+    fn next_sender(&mut self) -> Option<usize> {
+        let senders = self.senders();
+        let found = (0..senders)
+            .map(|step| (self.cursor + step) % senders)
+            .find(|at| self.users[*at].state == State::Online)?;
+        self.cursor = found + 1;
+        Some(found)
+    }
+
+    /// Whose turn to be woken it is, of the first `among` users who do not send.
+    fn next_sleeper(&mut self, among: usize) -> Option<Box<str>> {
+        let senders = self.senders();
+        let among = among.min(self.users.len() - senders);
+        (0..among).find_map(|_| {
+            let user = &self.users[senders + self.wakes % among];
+            self.wakes += 1;
+            let client = user.client.as_ref().filter(|_| user.state == State::Online)?;
+            Some(client.session().jid().into())
+        })
+    }
+
     fn send(&mut self, io: &mut Io, at: usize, kind: Kind, since: Instant) {
         let stamp = since.saturating_duration_since(self.epoch).as_nanos() as u64;
-        let peer = if kind == Kind::Chat { self.peer_of(at) } else { None };
+        let peer = match kind {
+            Kind::Chat => self.peer_of(at),
+            Kind::Wake { among } => self.next_sleeper(among),
+            Kind::Ping => None,
+        };
         let user = User { accounts: &self.members.accounts, number: self.members.first + at as u32 };
         let Some(phase) = &mut self.phase else { return };
         let Some(client) = &mut self.users[at].client else { return };

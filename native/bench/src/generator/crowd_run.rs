@@ -93,6 +93,10 @@ impl CrowdRun {
                 Rate::Fixed(rate) => Rate::Fixed(rate * part),
                 Rate::Closed => Rate::Closed,
             };
+            let kind = match kind {
+                Kind::Wake { among } => Kind::Wake { among: ((among as f64 * part).ceil() as usize).max(1) },
+                Kind::Chat | Kind::Ping => kind,
+            };
             Order::Traffic { kind, rate, long, body: body.to_owned() }
         };
         self.phase(order, long + PATIENCE, tick)
@@ -216,6 +220,7 @@ mod tests {
                 auth: Auth::Plain,
                 prefix: "user".to_owned(),
                 password: "secret".to_owned(),
+                caps: false,
             },
             c2s: server,
             http: server,
@@ -279,5 +284,56 @@ mod tests {
             let turned_away = causes.get("ws stream: turned away (WebSocket close 1000)");
             assert_eq!(turned_away, Some(&(USERS as u64)), "{causes:?}");
         }
+    }
+
+    /// Logs six users in under names of their own and answers each message; says to whom messages went.
+    fn post_office() -> (SocketAddr, Receiver<String>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, receivers) = channel();
+        for number in 0..6 {
+            let (listener, sender) = (listener.try_clone().unwrap(), sender.clone());
+            thread::spawn(move || {
+                let mut user = listener.accept().unwrap().0;
+                let login = String::from_utf8(LOGIN.to_vec()).unwrap();
+                user.write_all(login.replace("a@b/c", &format!("a{number}@b/c")).as_bytes()).unwrap();
+                let mut said = String::new();
+                let mut byte = [0];
+                while user.read_exact(&mut byte).is_ok() {
+                    said.push(char::from(byte[0]));
+                    if said.ends_with("</message>") {
+                        let message = said.split("<message").last().unwrap().to_owned();
+                        let quoted = |name| message.split(name).nth(1).unwrap().split('\'').next().unwrap();
+                        sender.send(quoted(" to='").to_owned()).unwrap();
+                        write!(user, "<message id='{}'/>", quoted(" id='")).unwrap();
+                    }
+                }
+            });
+        }
+        (address, receivers)
+    }
+
+    #[test]
+    fn sleepers_are_woken_in_turn_over_orders() {
+        let (server, receivers) = post_office();
+        let run = CrowdRun::start(&Members { count: 6, ..members(server) }).unwrap();
+        assert_eq!(run.log_in(Arrival { at_once: 6, ..AT_ONCE }, |_| ()).unwrap().done, 6);
+        let wake = |among| {
+            let two = Duration::from_millis(2);
+            let kind = Kind::Wake { among };
+            assert_eq!(run.traffic(kind, Rate::Fixed(1000.0), two, "", |_| ()).unwrap().done, 2);
+            let mut woken: Vec<String> = receivers.try_iter().collect();
+            woken.sort();
+            woken
+        };
+        // Three of the six send.
+        let mut turns: Vec<String> = (0..3).flat_map(|_| wake(5)).collect();
+        turns.sort();
+        let each = turns.chunks(2).all(|turn| turn[0] == turn[1]);
+        turns.dedup();
+        assert!(each && turns.len() == 3, "{turns:?}");
+        let first = wake(1);
+        assert_eq!(first[0], first[1]);
+        assert!(run.finish().unwrap().is_empty());
     }
 }

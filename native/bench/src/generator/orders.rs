@@ -56,7 +56,16 @@ pub(crate) enum Kind {
     Chat,
     /// A ping to the server; its latency ends with the answer.
     Ping,
+    /// A message from one of the first [`SENDERS`] users of a worker, in turn, to the next of its other users; its
+    /// latency ends when that user has read it. Only the first so many of them are sent to, by turns that go on from
+    /// one order to the next.
+    #[value(skip)]
+    Wake { among: usize },
 }
+
+/// Users of a worker who send what wakes the others: few, so that they are always awake, and enough that none has much to
+/// do.
+pub(crate) const SENDERS: usize = 20;
 
 /// Forty characters, about what people write.
 pub(crate) const BODY: &str = "It is forty characters that people write";

@@ -1,8 +1,9 @@
 //! Memory and processor time of a process, from /proc.
 
 use std::fs;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 /// Memory in bytes, time in seconds since the process started.
@@ -64,6 +65,26 @@ impl Times {
     }
 }
 
+/// How long the threads of `pid` have run, those that ended aside: by the scheduler's count, which has no ticks.
+///
+/// # Errors
+/// When there is no such process, or the kernel counts nothing (CONFIG_SCHED_INFO).
+pub(crate) fn run_time(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&path).with_context(|| format!("reading {path}"))?.flatten();
+    // Some end meanwhile.
+    let counts = threads.filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
+    let times: Vec<u64> = counts.filter_map(|count| first_number(&count)).collect();
+    if times.is_empty() {
+        bail!("{path} says nothing of how long threads ran");
+    }
+    Ok(Duration::from_nanos(times.iter().sum()))
+}
+
+fn first_number(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
 /// The unit of times in /proc.
 pub(crate) fn ticks_per_second() -> f64 {
     rustix::param::clock_ticks_per_second() as f64
@@ -83,6 +104,14 @@ mod tests {
         let stat = "7 (a) b (c) S 3 7 7 0 -1 4194304 1 2 3 4 150 50 30 10 20 0 1 0 100 1000 10";
         assert_eq!(Times::parse(stat), Some(Times { parent: 3, own: 200.0, all: 240.0 }));
         assert_eq!(Times::parse("7 (a) S 3 7"), None);
+    }
+
+    #[test]
+    fn the_time_that_this_process_ran_grows_with_its_work() {
+        let pid = std::process::id();
+        let first = run_time(pid).unwrap();
+        while run_time(pid).unwrap() < first + Duration::from_millis(5) {}
+        assert!(run_time(u32::MAX).is_err());
     }
 
     #[test]

@@ -65,12 +65,7 @@ impl Server {
     pub(crate) fn start(variant: &Variant, setup: &Setup) -> Result<Self> {
         let directory = fresh_directory(&setup.state_root, &variant.name)?;
         let [c2s, http] = free_ports()?;
-        let config = CONFIG
-            .replace("{c2s_port}", &c2s.port().to_string())
-            .replace("{http_port}", &http.port().to_string())
-            .replace("{c2s_module}", variant.c2s_module)
-            .replace("{http_module}", variant.http_module)
-            .replace("{backlog}", &setup.backlog.to_string());
+        let config = configuration(variant, [c2s.port(), http.port()], setup.backlog);
         fs::write(directory.join("ejabberd.yml"), config)?;
         compile_control(&directory)?;
         let mut child = command(variant, setup, &directory)?
@@ -117,6 +112,35 @@ impl Server {
             bail!("only {registered} of {count} accounts could be registered");
         }
         Ok(())
+    }
+
+    /// Gives the registered accounts `user{first}` to `user{first + count - 1}` so many mutual contacts each, among
+    /// themselves.
+    ///
+    /// # Errors
+    /// When the node is gone, they are too few for that, or something else is in the rosters.
+    pub(crate) fn befriend(&mut self, first: usize, count: usize, contacts: usize) -> Result<()> {
+        if count <= contacts {
+            bail!("{count} users are too few to have {contacts} contacts each");
+        }
+        let last = first + count - 1;
+        let question = format!("befriend {HOST} {ACCOUNT_PREFIX} {first} {last} {contacts}");
+        let limit = Duration::from_secs(60 + (count * contacts) as u64 / 1000);
+        self.ask(&question, limit)?;
+        Ok(())
+    }
+
+    /// Contacts whose presence the sessions of `user{first}` to `user{first + count - 1}` know, on average. Asking
+    /// wakes them.
+    ///
+    /// # Errors
+    /// When the node is gone, or a session does not answer.
+    pub(crate) fn contacts_online(&mut self, first: usize, count: usize) -> Result<f64> {
+        let last = first + count - 1;
+        let question = format!("contacts_online {HOST} {ACCOUNT_PREFIX} {first} {last}");
+        let answer = self.ask(&question, Duration::from_secs(60))?;
+        let contacts = answer["contacts"].as_f64().context("the node's answer has no contacts")?;
+        Ok(contacts / count as f64)
     }
 
     fn wait_until_ready(&self, variant: &Variant) -> Result<()> {
@@ -177,6 +201,17 @@ fn fresh_directory(root: &Path, variant: &str) -> Result<PathBuf> {
     let directory = root.join(format!("{variant}-{}-{number}", std::process::id()));
     fs::create_dir(&directory).with_context(|| format!("making {}", directory.display()))?;
     Ok(directory)
+}
+
+/// The ejabberd.yml of `variant`, whose two listeners have these ports.
+fn configuration(variant: &Variant, [c2s, http]: [u16; 2], backlog: u32) -> String {
+    let option = variant.option.map_or_else(String::new, |option| format!("\n    {option}"));
+    CONFIG
+        .replace("{c2s_port}", &c2s.to_string())
+        .replace("{http_port}", &http.to_string())
+        .replace("module: {c2s}", &format!("module: {}{option}", variant.c2s_module))
+        .replace("module: {http}", &format!("module: {}{option}", variant.http_module))
+        .replace("{backlog}", &backlog.to_string())
 }
 
 /// Two loopback ports that were free a moment ago, and that no client is given meanwhile: they are below those that
@@ -255,4 +290,27 @@ fn read_answers(output: impl Read + Send + 'static, mut log: File) -> Receiver<S
         }
     });
     answers
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_option_of_a_variant_is_one_of_both_listeners() {
+        let stock = Variant::named(variant::STOCK).unwrap();
+        let plain = configuration(&stock, [1, 2], 5);
+        assert!(
+            plain.contains("    port: 1\n    ip: 127.0.0.1\n    module: ejabberd_c2s\n    backlog: 5\n"),
+            "{plain}"
+        );
+        let with = configuration(&Variant { option: Some("pack: off"), ..stock }, [1, 2], 5);
+        for module in ["ejabberd_c2s", "ejabberd_http"] {
+            assert!(
+                with.contains(&format!("    module: {module}\n    pack: off\n    backlog: 5\n")),
+                "{with}"
+            );
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! What is compared: stock ejabberd and ejabberd with Megaphone, which differ in the names of the listeners'
-//! modules and in the code path.
+//! What is compared: stock ejabberd, ejabberd with Megaphone, and Megaphone without an option. They differ in the
+//! names of the listeners' modules, in the listeners' options and in the code path.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ const LIBRARIES: &str = "_build/default/lib";
 pub(crate) const STOCK: &str = "stock";
 /// The variant with Megaphone.
 pub(crate) const MEGAPHONE: &str = "megaphone";
+/// Megaphone whose sessions hibernate but do not pack: what packing saves and costs.
+pub(crate) const UNPACKED: &str = "unpacked";
 
 /// A server to measure.
 #[derive(Debug, Clone)]
@@ -24,12 +26,14 @@ pub(crate) struct Variant {
     pub(crate) c2s_module: &'static str,
     /// The `module` of the HTTP listener.
     pub(crate) http_module: &'static str,
+    /// An option of both listeners besides those that all variants have, as `name: value`.
+    pub(crate) option: Option<&'static str>,
     /// Directories of compiled code besides ejabberd's own.
     pub(crate) code_path: Vec<PathBuf>,
 }
 
 impl Variant {
-    /// The variant called `name`, `stock` or `megaphone`.
+    /// The variant called `name`, one of `stock`, `megaphone` and `unpacked`.
     ///
     /// # Errors
     /// When there is no such variant, or Megaphone is not built; the error says how to build it.
@@ -39,11 +43,22 @@ impl Variant {
                 name: name.to_owned(),
                 c2s_module: "ejabberd_c2s",
                 http_module: "ejabberd_http",
+                option: None,
                 code_path: Vec::new(),
             }),
             MEGAPHONE => megaphone(Path::new(LIBRARIES)),
-            other => bail!("no variant is called {other}; there are stock and megaphone"),
+            UNPACKED => {
+                let packed = megaphone(Path::new(LIBRARIES))?;
+                Ok(Self { name: name.to_owned(), option: Some("pack: off"), ..packed })
+            }
+            other => bail!("no variant is called {other}; there are stock, megaphone and unpacked"),
         }
+    }
+
+    /// The two listeners' modules and the option, for people.
+    pub(crate) fn listeners(&self) -> String {
+        let with = self.option.map_or_else(String::new, |option| format!(", with `{option}`"));
+        format!("listeners {} and {}{with}", self.c2s_module, self.http_module)
     }
 }
 
@@ -62,6 +77,7 @@ fn megaphone(libraries: &Path) -> Result<Variant> {
         name: MEGAPHONE.to_owned(),
         c2s_module: "megaphone_c2s",
         http_module: "megaphone_http",
+        option: None,
         code_path: vec![std::path::absolute(sockets.join("ebin"))?, std::path::absolute(listeners)?],
     })
 }
@@ -133,19 +149,31 @@ mod tests {
         }
     }
 
+    const LISTENERS: &str = "megaphone_ejabberd/ebin/megaphone_http.beam";
+    const NIF: &str = "megaphone/priv/megaphone_nif.so";
+
     #[test]
-    fn native_xmpp_is_compared_where_it_is_built() {
-        let http = ["ebin/megaphone_http.beam", "priv/megaphone_nif.so"];
-        let without = Library::with("http", &http);
-        let variant = megaphone(&without.0).unwrap();
-        assert_eq!((variant.c2s_module, variant.http_module), ("ejabberd_c2s", "megaphone_http"));
-        let all = Library::with("c2s", &[http[0], http[1], "ebin/megaphone_c2s.beam"]);
-        assert_eq!(megaphone(&all.0).unwrap().c2s_module, "megaphone_c2s");
+    fn megaphone_is_compared_where_its_listeners_and_its_nif_are_built() {
+        let library = Library::with("built", &[LISTENERS, NIF]);
+        let variant = megaphone(&library.0).unwrap();
+        assert_eq!((variant.c2s_module, variant.http_module), ("megaphone_c2s", "megaphone_http"));
+        let path = ["megaphone/ebin", "megaphone_ejabberd/ebin"].map(|part| library.0.join(part));
+        assert_eq!(variant.code_path, path);
     }
 
     #[test]
     fn a_library_that_is_not_built_is_no_variant() {
-        let library = Library::with("bare", &["ebin/megaphone_http.beam"]);
-        assert!(megaphone(&library.0).is_err());
+        for (name, file) in [("without-nif", LISTENERS), ("without-listeners", NIF)] {
+            let library = Library::with(name, &[file]);
+            assert!(megaphone(&library.0).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_option_is_named_with_the_listeners() {
+        let stock = Variant::named(STOCK).unwrap();
+        assert_eq!(stock.listeners(), "listeners ejabberd_c2s and ejabberd_http");
+        let with = Variant { option: Some("pack: off"), ..stock };
+        assert_eq!(with.listeners(), "listeners ejabberd_c2s and ejabberd_http, with `pack: off`");
     }
 }
