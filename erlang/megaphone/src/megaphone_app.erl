@@ -1,4 +1,4 @@
-%% Loads the native library before the first process that calls it, and closes all connections at the end.
+%% Loads the native library before the first process that calls it, and closes all connections when it is stopped.
 -module(megaphone_app).
 -behaviour(application).
 
@@ -15,10 +15,11 @@ start(_Type, _Arguments) ->
             {error, Reason}
     end.
 
-%% Before the processes end, so that none gets a start message that nobody will answer.
+%% Before the processes end, so that none gets a start message that nobody will answer. Where they have ended by
+%% themselves, what the library has is left alone, for whoever starts the application again.
 -spec prep_stop(State) -> State.
 prep_stop(State) ->
-    ok = megaphone_nif:stop(),
+    _ = whereis(megaphone_sup) =:= undefined orelse megaphone_nif:stop(),
     State.
 
 -spec stop(term()) -> ok.

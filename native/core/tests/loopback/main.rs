@@ -20,6 +20,7 @@ mod refusals;
 mod requests;
 mod stream_pace;
 mod streams;
+mod starters;
 mod stress;
 mod websockets;
 mod writing;
