@@ -52,20 +52,32 @@ serve(Module, ListenSocket, Handlers, Options) ->
     Serving = #serving{module = Module, socket = ListenSocket, spec = Spec},
     case start(Serving) of
         {ok, Started} -> wait(Started);
-        {error, Reason} -> give_up(Module, ListenSocket, io_lib:format("cannot accept connections: ~tp", [Reason]))
+        {error, Reason} -> wait(retry(Serving, "cannot be served: ~tp", [Reason]))
     end.
 
 %% A listener that can't be served closes its port, where clients would otherwise connect and wait. It doesn't take
 %% ejabberd's other listeners down by failing again and again.
 ensure_megaphone(Module, ListenSocket) ->
-    case application:ensure_all_started(megaphone_ejabberd) of
-        {ok, _} ->
+    case start_applications() of
+        ok ->
             ok;
         {error, {megaphone, {{cannot_load, File, Why, Fix}, _}}} ->
             Text = io_lib:format("cannot load ~ts (~ts): ~ts and restart ejabberd", [File, Why, Fix]),
             give_up(Module, ListenSocket, Text);
         {error, Reason} ->
             give_up(Module, ListenSocket, io_lib:format("cannot start Megaphone: ~tp", [Reason]))
+    end.
+
+%% Both by name: an application that runs does not look whether those that it needs still do.
+start_applications() ->
+    case application:ensure_all_started(megaphone) of
+        {ok, _} ->
+            case application:ensure_all_started(megaphone_ejabberd) of
+                {ok, _} -> ok;
+                {error, _} = Error -> Error
+            end;
+        {error, _} = Error ->
+            Error
     end.
 
 -spec give_up(module(), gen_tcp:socket(), iodata()) -> no_return().
@@ -143,9 +155,9 @@ recover(Serving) ->
     end.
 
 start_all(Serving) ->
-    case application:ensure_all_started(megaphone_ejabberd) of
-        {ok, _} -> start(Serving);
-        {error, Reason} -> {error, Reason}
+    case start_applications() of
+        ok -> start(Serving);
+        {error, _} = Error -> Error
     end.
 
 %% A listener that was closed stays so. Where the application was stopped, its next start opens it again: until then
