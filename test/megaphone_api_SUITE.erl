@@ -10,7 +10,8 @@
          processes_are_otp_processes/1, listener_in_a_tree_of_ones_own/1]).
 -export([killed_handler_closes_its_connection/1, killed_starter_loses_no_start/1, killed_processes_cost_nothing/1,
          failed_application_leaves_connections_alone/1, stopped_application_closes_connections/1,
-         accept_pauses_at_max_connections/1, missing_library_is_named/1, reactor_panic_costs_one_connection/1]).
+         accept_pauses_at_max_connections/1,
+         notices_wait_for_the_log/1, missing_library_is_named/1, reactor_panic_costs_one_connection/1]).
 %% Handlers and functions for other nodes.
 -export([echo/1, greet/2, does_not_start/1, start_late/1, listen_for_echo/0, panic/1]).
 
@@ -31,7 +32,7 @@ all() ->
      processes_are_otp_processes, listener_in_a_tree_of_ones_own,
      killed_handler_closes_its_connection, killed_starter_loses_no_start, killed_processes_cost_nothing,
      failed_application_leaves_connections_alone, stopped_application_closes_connections,
-     accept_pauses_at_max_connections, missing_library_is_named, reactor_panic_costs_one_connection].
+     accept_pauses_at_max_connections, notices_wait_for_the_log, missing_library_is_named, reactor_panic_costs_one_connection].
 
 init_per_suite(Config) -> Config.
 
@@ -203,7 +204,8 @@ drain_waits_for_connections(_Config) ->
     Socket = connect_to_echo(Port),
     Test = self(),
     Drain = spawn_link(fun() -> Test ! {self(), megaphone:stop_listener(Listener, #{drain => infinity})} end),
-    megaphone_ct_sockets:await(fun() -> is_refused(Port) end),
+    megaphone_ct_sockets:await(fun() -> [] =:= [Id || #{id := Id, is_open := true} <- megaphone:listeners()] end),
+    ?assert(is_refused(Port)),
     echoes(Socket),
     ok = gen_tcp:close(Socket),
     receive {Drain, Result} -> ?assertEqual(ok, Result) end,
@@ -400,6 +402,18 @@ accept_pauses_at_max_connections(_Config) ->
     [begin ?assertEqual({ok, <<"me too">>}, gen_tcp:recv(Socket, 6, ?TIMEOUT)), ok = gen_tcp:close(Socket) end || Socket <- Waiting],
     ?assertMatch([_Resumed], megaphone_ct_log:until("accepts connections again")),
     ok = megaphone_ct_log:stop().
+
+notices_wait_for_the_log(_Config) ->
+    true = register(?MODULE, self()),
+    ok = megaphone_ct_log:start(),
+    {_, Port} = start({start, ?MODULE, start_late, []}, #{start_timeout => 100}),
+    ok = supervisor:terminate_child(megaphone_sup, megaphone_log),
+    ?assertMatch({error, _}, gen_tcp:recv(connect(Port), 0, ?TIMEOUT)),
+    {ok, _} = supervisor:restart_child(megaphone_sup, megaphone_log),
+    _ = megaphone_ct_log:await("no process was started in time"),
+    ok = megaphone_ct_log:stop(),
+    receive {starting, Starter} -> Starter ! go end,
+    true = unregister(?MODULE).
 
 %% --- other nodes
 

@@ -84,8 +84,13 @@ impl<H: Host> System<H> {
         starter: H::Process,
         sink: &mut dyn Sink<H>,
     ) -> Result<(), Error> {
+        let listener = self.listener(id).ok_or(Error::Closed)?;
         // First of all: what begins to wait from here on, with its lock held, asks the new one.
-        *self.listener(id).ok_or(Error::Closed)?.starter.write() = Some(starter);
+        *listener.starter.write() = Some(starter);
+        if listener.accepted.load(Ordering::Relaxed) == 0 {
+            // Counted before it asks: who has asked the old one has been counted.
+            return Ok(());
+        }
         for conn in self.connections_of(id) {
             // One that closed meanwhile is no loss.
             let _ = self.with(conn, sink, |connection, cx| (connection.ask_again(cx), Fate::Keep));
