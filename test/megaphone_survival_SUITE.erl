@@ -5,7 +5,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([killed_children_cost_nobody_anything/1, killed_listeners_of_ejabberd_come_back/1,
          failed_application_costs_nobody_anything/1, logins_survive_their_starter/1,
-         requests_survive_their_starter/1, stopped_application_is_served_again/1, changed_listeners_keep_their_ports/1,
+         requests_survive_their_starter/1, closed_listener_refuses_clients/1, stopped_application_is_served_again/1, changed_listeners_keep_their_ports/1,
          processes_belong_to_ejabberd/1, validation_starts_nothing/1]).
 %% Called in ejabberd's node.
 -export([kill/1, kill_starters/2, stop_killing/1]).
@@ -25,7 +25,8 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() ->
     [validation_starts_nothing, processes_belong_to_ejabberd, killed_children_cost_nobody_anything,
      killed_listeners_of_ejabberd_come_back, failed_application_costs_nobody_anything, logins_survive_their_starter,
-     requests_survive_their_starter, changed_listeners_keep_their_ports, stopped_application_is_served_again].
+     requests_survive_their_starter, changed_listeners_keep_their_ports, stopped_application_is_served_again,
+     closed_listener_refuses_clients].
 
 init_per_suite(Config) -> megaphone_ct_sessions:start(megaphone, Config).
 
@@ -112,12 +113,7 @@ killed_listeners_of_ejabberd_come_back(Config) ->
 
 await_port(Config) ->
     megaphone_ct_sockets:await(fun() ->
-        lists:all(fun(Port) ->
-            case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
-                {ok, Socket} -> ok =:= gen_tcp:close(Socket);
-                {error, econnrefused} -> false
-            end
-        end, [c2s_port(Config), http_port(Config)])
+        lists:all(fun can_connect/1, [c2s_port(Config), http_port(Config)])
     end).
 
 failed_application_costs_nobody_anything(Config) ->
@@ -169,6 +165,24 @@ stopped_application_is_served_again(Config) ->
     ?assertMatch(#{status := 200}, megaphone_ct_http:response(Waiting)),
     ok = gen_tcp:close(Waiting),
     serves(Config).
+
+%% What an operator closes stays closed until the application is started again, and others are not concerned.
+closed_listener_refuses_clients(Config) ->
+    Users = log_in(Config),
+    [Listener] = [Id || #{id := Id, name := {megaphone_c2s, _}} <- call(Config, megaphone, listeners, [])],
+    ok = call(Config, megaphone, stop_listener, [Listener]),
+    megaphone_ct_sockets:await(fun() -> not can_connect(c2s_port(Config)) end),
+    _ = talk(Users),
+    ok = call(Config, application, stop, [megaphone]),
+    ok = call(Config, application, start, [megaphone]),
+    await_port(Config),
+    serves(Config).
+
+can_connect(Port) ->
+    case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
+        {ok, Socket} -> ok =:= gen_tcp:close(Socket);
+        {error, econnrefused} -> false
+    end.
 
 %% ejabberd ends the process of a changed listener and opens the port at once. Every reload changes each of them.
 changed_listeners_keep_their_ports(Config) ->

@@ -2,12 +2,13 @@
 -module(megaphone_app).
 -behaviour(application).
 
--export([start/2, prep_stop/1, stop/1]).
+-export([start/2, prep_stop/1, stop/1, is_stopped/0]).
 
 -include_lib("kernel/include/logger.hrl").
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Arguments) ->
+    ok = application:unset_env(megaphone, is_stopped),
     case megaphone_nif:load() of
         ok -> megaphone_sup:start_link();
         {error, {cannot_load, File, Why, Fix} = Reason} ->
@@ -19,8 +20,16 @@ start(_Type, _Arguments) ->
 %% themselves, what the library has is left alone, for whoever starts the application again.
 -spec prep_stop(State) -> State.
 prep_stop(State) ->
-    _ = whereis(megaphone_sup) =:= undefined orelse megaphone_nif:stop(),
+    _ = whereis(megaphone_sup) =:= undefined orelse close_all(),
     State.
+
+close_all() ->
+    ok = application:set_env(megaphone, is_stopped, true),
+    megaphone_nif:stop().
+
+%% Whether somebody has stopped the application, or is doing so; not whether it has failed.
+-spec is_stopped() -> boolean().
+is_stopped() -> application:get_env(megaphone, is_stopped, false).
 
 -spec stop(term()) -> ok.
 stop(_State) -> ok.

@@ -15,7 +15,8 @@
 -define(FIRST_DELAY, 100).
 -define(LAST_DELAY, 5000).
 
-%% How often a listener that was closed looks whether the application has been started anew, in milliseconds.
+%% How often a listener looks whether it has been closed, and then whether the application has been started anew, in
+%% milliseconds.
 -define(LOOK_INTERVAL, 1000).
 
 %% How often the log is told of failures, in milliseconds.
@@ -50,6 +51,7 @@ serve(Module, ListenSocket, Handlers, Options) ->
     Spec = #{name => {Module, self()}, place => ListenSocket, owner => self(), handlers => Handlers,
              options => Options, group_leader => group_leader()},
     Serving = #serving{module = Module, socket = ListenSocket, spec = Spec},
+    _ = erlang:send_after(?LOOK_INTERVAL, self(), look),
     case start(Serving) of
         {ok, Started} -> wait(Started);
         {error, Reason} -> wait(retry(Serving, "cannot be served: ~tp", [Reason]))
@@ -94,9 +96,15 @@ start(#serving{spec = Spec, listener = Former} = Serving) ->
             {ok, Serving#serving{listener = Listener, application = Application, delay = ?FIRST_DELAY}};
         {error, {already_started, Supervisor}} ->
             _ = monitor(process, Supervisor),
-            {ok, Serving#serving{application = Application, delay = ?FIRST_DELAY}};
+            {ok, Serving#serving{listener = number(Serving), application = Application, delay = ?FIRST_DELAY}};
         {error, _} = Error ->
             Error
+    end.
+
+number(#serving{spec = #{name := Name}, listener = Former}) ->
+    case megaphone:listener(Name) of
+        {ok, Listener} -> Listener;
+        error -> Former
     end.
 
 %% As long as this process lives, the listener accepts. ejabberd ends it on a reload or a stop.
@@ -123,13 +131,16 @@ wait(#serving{module = Module} = Serving) ->
 
 %% The listener's processes have ended. They failed where the native listener is still open: that is closed only by those
 %% who mean it, be it this listener or, with the application, all.
-lost(Reason, #serving{listener = Listener, module = Module, socket = Socket} = Serving) ->
+lost(Reason, Serving) ->
+    case is_open(Serving) of
+        true -> retry(Serving, "lost its processes: ~tp", [Reason]);
+        false -> Serving
+    end.
+
+is_open(#serving{listener = Listener}) ->
     case megaphone_nif:listener_info(Listener) of
-        #{is_open := true} ->
-            retry(Serving, "lost its processes: ~tp", [Reason]);
-        _ ->
-            ?INFO_MSG("The listener ~s at ~ts has been closed", [Module, address(Socket)]),
-            look(Serving)
+        #{is_open := IsOpen} -> IsOpen;
+        {error, closed} -> false
     end.
 
 retry(#serving{delay = Delay} = Serving, Format, Arguments) ->
@@ -151,6 +162,7 @@ log(#serving{module = Module, socket = Socket, logged_at = LoggedAt} = Serving, 
 recover(Serving) ->
     case start_all(Serving) of
         {ok, Started} -> Started;
+        {error, closed} -> Serving;  % meanwhile, by somebody who means it
         {error, Reason} -> retry(Serving, "cannot be served: ~tp", [Reason])
     end.
 
@@ -160,15 +172,40 @@ start_all(Serving) ->
         {error, _} = Error -> Error
     end.
 
-%% A listener that was closed stays so. Where the application was stopped, its next start opens it again: until then
-%% clients wait in the kernel's queue.
-look(#serving{application = Application} = Serving) ->
-    case whereis(megaphone_sup) of
-        Running when is_pid(Running), Running =/= Application ->
-            recover(Serving#serving{listener = undefined});
-        _ ->
-            _ = erlang:send_after(?LOOK_INTERVAL, self(), look),
-            Serving
+%% Somebody may have closed the listener: then its port has to be closed, too, where clients would wait for nothing. A
+%% stopped application is another matter: clients wait for its next start.
+look(#serving{listener = undefined} = Serving) ->
+    look_again(Serving);  % it has yet to be started
+look(Serving) ->
+    case {is_open(Serving), is_another(whereis(megaphone_sup), Serving)} of
+        {true, _} -> look_again(Serving);
+        {false, true} -> look_again(reopen(Serving));
+        {false, false} -> look_again(close_for_good(Serving, megaphone_app:is_stopped()))
+    end.
+
+look_again(Serving) ->
+    _ = erlang:send_after(?LOOK_INTERVAL, self(), look),
+    Serving.
+
+is_another(Running, #serving{application = Application}) -> is_pid(Running) andalso Running =/= Application.
+
+close_for_good(Serving, true) ->
+    Serving;
+close_for_good(#serving{module = Module, socket = Socket} = Serving, false) ->
+    case inet:sockname(Socket) of
+        {ok, Name} ->
+            ?INFO_MSG("The listener ~s at ~ts has been closed; the next start of Megaphone opens it", [Module, endpoint(Name)]),
+            ok = gen_tcp:close(Socket);
+        {error, _} ->
+            ok
+    end,
+    Serving.
+
+%% The application has been stopped and started. ejabberd opens a port anew that was closed.
+reopen(#serving{socket = Socket} = Serving) ->
+    case inet:sockname(Socket) of
+        {ok, _} -> recover(Serving#serving{listener = undefined});
+        {error, _} -> exit({megaphone_listener, reopened})
     end.
 
 %% --- the way out
