@@ -6,11 +6,14 @@
 -export([handlers_are_funs_and_mfas/1, listener_on_a_descriptor/1, listener_on_a_socket/1, listeners_are_listed/1,
          bad_arguments_are_refused/1, stopped_listener_keeps_its_connections/1, closed_connection_is_gone/1,
          crashing_handler_is_logged_once/1, handler_that_does_not_start_costs_its_connection/1]).
--export([killed_handler_closes_its_connection/1, killed_starter_is_replaced/1, killed_registry_closes_its_listeners/1,
-         stopped_application_closes_connections/1, accept_pauses_at_max_connections/1,
-         missing_library_is_named/1, reactor_panic_costs_one_connection/1]).
+-export([drain_waits_for_connections/1, drain_closes_what_is_left/1, handlers_belong_to_the_caller/1,
+         processes_are_otp_processes/1, listener_in_a_tree_of_ones_own/1]).
+-export([killed_handler_closes_its_connection/1, killed_starter_loses_no_start/1, killed_processes_cost_nothing/1,
+         failed_application_leaves_connections_alone/1, stopped_application_closes_connections/1,
+         accept_pauses_at_max_connections/1,
+         notices_wait_for_the_log/1, missing_library_is_named/1, reactor_panic_costs_one_connection/1]).
 %% Handlers and functions for other nodes.
--export([echo/1, greet/2, does_not_start/1, listen_for_echo/0, panic/1]).
+-export([echo/1, greet/2, does_not_start/1, start_late/1, listen_for_echo/0, panic/1]).
 
 -include_lib("stdlib/include/assert.hrl").
 
@@ -25,9 +28,11 @@ all() ->
     [handlers_are_funs_and_mfas, listener_on_a_descriptor, listener_on_a_socket, listeners_are_listed,
      bad_arguments_are_refused, stopped_listener_keeps_its_connections, closed_connection_is_gone,
      crashing_handler_is_logged_once, handler_that_does_not_start_costs_its_connection,
-     killed_handler_closes_its_connection, killed_starter_is_replaced, killed_registry_closes_its_listeners,
-     stopped_application_closes_connections, accept_pauses_at_max_connections,
-     missing_library_is_named, reactor_panic_costs_one_connection].
+     drain_waits_for_connections, drain_closes_what_is_left, handlers_belong_to_the_caller,
+     processes_are_otp_processes, listener_in_a_tree_of_ones_own,
+     killed_handler_closes_its_connection, killed_starter_loses_no_start, killed_processes_cost_nothing,
+     failed_application_leaves_connections_alone, stopped_application_closes_connections,
+     accept_pauses_at_max_connections, notices_wait_for_the_log, missing_library_is_named, reactor_panic_costs_one_connection].
 
 init_per_suite(Config) -> Config.
 
@@ -52,6 +57,11 @@ echo(Socket) ->
 greet(Socket, Name) -> gen_tcp:send(Socket, ["hello ", Name]).
 
 does_not_start(_Socket) -> {error, busy}.
+
+%% Waits in the starter until it is told to go on, which the test process does by name.
+start_late(Socket) ->
+    ?MODULE ! {starting, self()},
+    receive go -> {ok, spawn(fun() -> echo(Socket) end)} end.
 
 start(Handler) -> start(Handler, #{}).
 
@@ -173,12 +183,121 @@ handler_that_does_not_start_costs_its_connection(_Config) ->
     ok = megaphone_ct_log:start(),
     {_, Port} = start({start, ?MODULE, does_not_start, []}),
     {_, GoodPort} = start(fun ?MODULE:echo/1),
-    Starters = [megaphone_starter:pid(N) || N <- lists:seq(1, megaphone_starter:count())],
+    Starters = starters(),
     ?assertMatch({error, _}, gen_tcp:recv(connect(Port), 0, ?TIMEOUT)),
     _ = megaphone_ct_log:await("could not start a handler.*busy"),
     ok = megaphone_ct_log:stop(),
     _ = connect_to_echo(GoodPort),
-    ?assertEqual(Starters, [megaphone_starter:pid(N) || N <- lists:seq(1, megaphone_starter:count())]).
+    ?assertEqual(Starters, starters()).
+
+starters() -> [Pid || {_, Children} <- children(), {starter, Pid, _, _} <- Children].
+
+%% Of each listener, in a supervisor's words.
+children() -> [{Id, supervisor:which_children(Pid)} || #{id := Id, supervisor := Pid} <- megaphone:listeners()].
+
+child(Name, Listener) ->
+    {_, Pid, _, _} = lists:keyfind(Name, 1, proplists:get_value(Listener, children())),
+    Pid.
+
+drain_waits_for_connections(_Config) ->
+    {Listener, Port} = start(fun ?MODULE:echo/1),
+    Socket = connect_to_echo(Port),
+    Test = self(),
+    Drain = spawn_link(fun() -> Test ! {self(), megaphone:stop_listener(Listener, #{drain => infinity})} end),
+    megaphone_ct_sockets:await(fun() -> [] =:= [Id || #{id := Id, is_open := true} <- megaphone:listeners()] end),
+    ?assert(is_refused(Port)),
+    echoes(Socket),
+    ok = gen_tcp:close(Socket),
+    receive {Drain, Result} -> ?assertEqual(ok, Result) end,
+    ?assertEqual([], megaphone:listeners()),
+    megaphone_ct_sockets:await(fun() -> supervisor:which_children(megaphone_listeners_sup) =:= [] end).
+
+drain_closes_what_is_left(_Config) ->
+    {Listener, Port} = start(fun ?MODULE:echo/1),
+    {_, OtherPort} = start(fun ?MODULE:echo/1),
+    [Socket, Other] = [connect_to_echo(Port), connect_to_echo(OtherPort)],
+    ?assertEqual(ok, megaphone:stop_listener(Listener, #{drain => 100})),
+    ?assertMatch({error, _}, gen_tcp:recv(Socket, 0, ?TIMEOUT)),
+    echoes(Other),
+    ?assertEqual({error, closed}, megaphone:stop_listener(Listener, #{drain => 100})).
+
+%% Its group leader makes a process one of an application.
+handlers_belong_to_the_caller(_Config) ->
+    Test = self(),
+    Tell = fun(_Socket) -> Test ! {handler, group_leader()} end,
+    {_, Port} = start(Tell),
+    _ = connect(Port),
+    receive {handler, Leader} -> ?assertEqual(group_leader(), Leader) end,
+    {ok, Supervisor} = start_linked(own, Tell),
+    {_, OwnPort} = listener_of(own),
+    _ = connect(OwnPort),
+    receive {handler, OwnLeader} -> ?assertEqual(group_leader(), OwnLeader) end,
+    end_linked(Supervisor).
+
+processes_are_otp_processes(_Config) ->
+    {Listener, Port} = start(fun ?MODULE:echo/1),
+    Pids = [child(Name, Listener) || Name <- [listener, starter]]
+        ++ [Pid || {_, Pid, worker, _} <- supervisor:which_children(megaphone_sup)],
+    ?assertEqual(5, length(Pids)),
+    lists:foreach(
+        fun(Pid) ->
+            ?assertMatch({status, Pid, _, _}, sys:get_status(Pid)),
+            ?assertEqual({error, unknown_call}, gen_server:call(Pid, stray)),
+            ok = gen_server:cast(Pid, stray),
+            Pid ! stray,
+            ?assertMatch({status, Pid, _, _}, sys:get_status(Pid))
+        end,
+        Pids),
+    _ = connect_to_echo(Port).
+
+listener_in_a_tree_of_ones_own(_Config) ->
+    Handler = fun(Socket) -> {ok, _} = gen_tcp:recv(Socket, 0), gen_tcp:send(Socket, "HTTP/1.1 204 No Content\r\n\r\n"), echo(Socket) end,
+    {ok, Free} = gen_tcp:listen(0, [{ip, ?LOOPBACK}]),
+    {ok, Port} = inet:port(Free),
+    ok = gen_tcp:close(Free),
+    Options = #{mode => http, handler_linger => 0, socket => [{ip, ?LOOPBACK}]},
+    Spec = megaphone:child_spec(tree, Port, Handler, Options),
+    {ok, Tree} = supervisor:start_link({local, ?MODULE}, megaphone_ct_supervisor, [Spec]),
+    {Listener, Port} = listener_of(tree),
+    ?assertMatch({error, {already_started, _}}, start_linked(tree, Handler)),
+    Idle = connect(Port),
+    no_content(Idle),
+    [{_, Pid, supervisor, _}] = supervisor:which_children(Tree),
+    kill(Pid),
+    megaphone_ct_sockets:await(fun() -> is_accepting(tree, Listener) end),
+    {Next, Port} = listener_of(tree),
+    %% A new one, which serves the connections of the old one as well.
+    no_content(Idle),
+    Other = connect(Port),
+    no_content(Other),
+    ok = megaphone:stop_listener(Next),
+    ?assert(is_refused(Port)),
+    [ok = gen_tcp:close(Socket) || Socket <- [Idle, Other]],
+    true = unlink(Tree),
+    true = exit(Tree, shutdown),
+    megaphone_ct_sockets:await(fun() -> megaphone:listeners() =:= [] end).
+
+is_accepting(Name, Former) ->
+    case megaphone:listener(Name) of
+        {ok, Listener} -> Listener =/= Former;
+        error -> false
+    end.
+
+no_content(Socket) ->
+    ok = gen_tcp:send(Socket, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ?assertMatch({ok, <<"HTTP/1.1 204", _/binary>>}, gen_tcp:recv(Socket, 27, ?TIMEOUT)).
+
+start_linked(Name, Handler) -> megaphone:start_link(Name, 0, Handler, #{socket => [{ip, ?LOOPBACK}]}).
+
+end_linked(Supervisor) ->
+    true = unlink(Supervisor),
+    Monitor = monitor(process, Supervisor),
+    true = exit(Supervisor, shutdown),
+    receive {'DOWN', Monitor, process, _, _} -> ok end.
+
+listener_of(Name) ->
+    {ok, Listener} = megaphone:listener(Name),
+    {Listener, port(Listener)}.
 
 %% --- ends
 
@@ -192,21 +311,58 @@ killed_handler_closes_its_connection(_Config) ->
     await_closed(Victim),
     echoes(Other).
 
-killed_starter_is_replaced(_Config) ->
-    Listeners = [start(fun ?MODULE:echo/1) || _ <- lists:seq(1, megaphone_starter:count())],
-    kill(megaphone_starter:pid(1)),
-    megaphone_ct_sockets:await(fun() -> megaphone_starter:pid(1) =/= undefined end),
-    %% The registry has told the library of the new one when it answers the next call.
-    _ = megaphone_listener:handler(0),
-    [connect_to_echo(Port) || {_, Port} <- Listeners].
+%% Neither the start that it is at nor those that it has yet to look at.
+killed_starter_loses_no_start(_Config) ->
+    true = register(?MODULE, self()),
+    {Listener, Port} = start({start, ?MODULE, start_late, []}),
+    Sockets = [connect(Port) || _ <- lists:seq(1, 5)],
+    Starter = child(starter, Listener),
+    receive {starting, Starter} -> ok end,
+    megaphone_ct_sockets:await(fun() -> process_info(Starter, message_queue_len) =:= {message_queue_len, 4} end),
+    kill(Starter),
+    [receive {starting, Next} -> Next ! go end || _ <- Sockets],
+    [echoes(Socket) || Socket <- Sockets],
+    true = unregister(?MODULE).
 
-killed_registry_closes_its_listeners(_Config) ->
+%% One after the other, and the supervisors: the port is the same, and so are the connections.
+killed_processes_cost_nothing(_Config) ->
+    {Listener, Port} = start(fun ?MODULE:echo/1),
+    Socket = connect_to_echo(Port),
+    lists:foreach(
+        fun(Find) ->
+            [begin
+                 Pid = Find(),
+                 kill(Pid),
+                 megaphone_ct_sockets:await(fun() -> is_replaced(Pid, Find) end),
+                 echoes(Socket),
+                 _ = connect_to_echo(Port)
+             end || _ <- [1, 2, 3]]
+        end,
+        [fun() -> child(listener, Listener) end, fun() -> child(starter, Listener) end,
+         fun() -> supervisor(Listener) end,
+         fun() -> whereis(megaphone_registry) end]),
+    ?assertMatch([#{id := Listener, sockname := {_, Port}}], megaphone:listeners()).
+
+supervisor(Listener) ->
+    [Pid] = [Pid || #{id := Id, supervisor := Pid} <- megaphone:listeners(), Id =:= Listener],
+    Pid.
+
+is_replaced(Pid, Find) ->
+    try Find() of
+        Next -> is_pid(Next) andalso Next =/= Pid
+    catch
+        _:_ -> false  % its supervisor is being started again
+    end.
+
+failed_application_leaves_connections_alone(_Config) ->
     {_, Port} = start(fun ?MODULE:echo/1),
     Socket = connect_to_echo(Port),
-    Old = whereis(megaphone_listener),
-    kill(Old),
-    megaphone_ct_sockets:await(fun() -> not lists:member(whereis(megaphone_listener), [undefined, Old]) end),
-    ?assert(is_refused(Port)),
+    ok = megaphone_ct_log:start(),
+    kill(whereis(megaphone_sup)),
+    _ = megaphone_ct_log:await("Application.*megaphone|megaphone.*exited"),
+    ok = megaphone_ct_log:stop(),
+    megaphone_ct_sockets:await(fun() -> not lists:keymember(megaphone, 1, application:which_applications()) end),
+    ok = application:start(megaphone),
     echoes(Socket),
     {_, NewPort} = start(fun ?MODULE:echo/1),
     _ = connect_to_echo(NewPort).
@@ -246,6 +402,18 @@ accept_pauses_at_max_connections(_Config) ->
     [begin ?assertEqual({ok, <<"me too">>}, gen_tcp:recv(Socket, 6, ?TIMEOUT)), ok = gen_tcp:close(Socket) end || Socket <- Waiting],
     ?assertMatch([_Resumed], megaphone_ct_log:until("accepts connections again")),
     ok = megaphone_ct_log:stop().
+
+notices_wait_for_the_log(_Config) ->
+    true = register(?MODULE, self()),
+    ok = megaphone_ct_log:start(),
+    {_, Port} = start({start, ?MODULE, start_late, []}, #{start_timeout => 100}),
+    ok = supervisor:terminate_child(megaphone_sup, megaphone_log),
+    ?assertMatch({error, _}, gen_tcp:recv(connect(Port), 0, ?TIMEOUT)),
+    {ok, _} = supervisor:restart_child(megaphone_sup, megaphone_log),
+    _ = megaphone_ct_log:await("no process was started in time"),
+    ok = megaphone_ct_log:stop(),
+    receive {starting, Starter} -> Starter ! go end,
+    true = unregister(?MODULE).
 
 %% --- other nodes
 

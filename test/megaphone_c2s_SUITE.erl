@@ -184,8 +184,8 @@ reset_behind(Port, Bytes) ->
     gen_tcp:close(Socket).
 
 starters(Config) ->
-    [{Name, call(Config, erlang, whereis, [Name])}
-     || Name <- call(Config, erlang, registered, []), lists:prefix("megaphone_starter", atom_to_list(Name))].
+    [lists:keyfind(starter, 1, call(Config, supervisor, which_children, [Supervisor]))
+     || #{supervisor := Supervisor} <- call(Config, megaphone, listeners, [])].
 
 %% What a session doesn't take waits with its client, and not in the node.
 suspended_session_holds_its_client_up(Config) ->

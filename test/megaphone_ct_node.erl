@@ -65,6 +65,7 @@ start(HttpModule, Directory, Changes) ->
     try
         {ok, _} = peer:call(Peer, application, ensure_all_started, [ejabberd], ?START_TIMEOUT),
         ok = await_listeners(maps:values(Ports)),
+        ok = await_megaphone(HttpModule, Ejabberd),
         Ejabberd
     catch
         _:Reason ->
@@ -256,6 +257,12 @@ await_listeners(Ports) ->
             ok = gen_tcp:close(Socket)
         end,
         Ports).
+
+%% Its listeners start it once ejabberd has started.
+await_megaphone(megaphone_http, Ejabberd) ->
+    megaphone_ct_sockets:await(fun() -> length(call(Ejabberd, megaphone, listeners, [])) >= 2 end);
+await_megaphone(_HttpModule, _Ejabberd) ->
+    ok.
 
 log_lines(State, Expression) ->
     {ok, Log} = file:read_file(filename:join([State, "log", "ejabberd.log"])),

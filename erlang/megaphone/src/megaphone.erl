@@ -5,7 +5,8 @@
 %% socket that gen_tcp, inet and file take is socket(Conn).
 -module(megaphone).
 
--export([start_listener/2, start_listener/3, listen/2, stop_listener/1, listeners/0]).
+-export([start_listener/2, start_listener/3, start_link/4, child_spec/4, listen/2]).
+-export([stop_listener/1, stop_listener/2, listeners/0, listener/1]).
 -export([start/1, start/2, get_data/1, get_data/2]).
 -export([connections/0, info/1, stats/0, close/1, socket/1]).
 
@@ -40,12 +41,43 @@
 -spec start_listener(place(), handler()) -> {ok, listener()} | {error, term()}.
 start_listener(Place, Handler) -> start_listener(Place, Handler, #{}).
 
-%% Starts to accept connections. The listener lives until stop_listener/1 or the end of the application. The place's
-%% errors are gen_tcp:listen's.
+%% Starts to accept connections. The listener lives until stop_listener/1,2 or the end of the application, whatever its
+%% processes suffer. What handles connections belongs to the caller's application: it has the caller's group leader. The
+%% place's errors are gen_tcp:listen's.
 -spec start_listener(place(), handler(), options()) -> {ok, listener()} | {error, term()}.
-start_listener(Place, Handler, Options) when is_map(Options) ->
+start_listener(Place, Handler, Options) ->
+    case megaphone_listener_sup:start((spec(make_ref(), Place, Handler, Options))#{owner => listeners_sup()}) of
+        {ok, _Supervisor, Listener} -> {ok, Listener};
+        {error, _} = Error -> Error
+    end.
+
+listeners_sup() ->
+    case whereis(megaphone_listeners_sup) of
+        undefined -> self();  % then it is not started at all
+        Pid -> Pid
+    end.
+
+%% A listener in a supervision tree of one's own: the process is the supervisor of this listener alone, and stops
+%% accepting when it ends. When it is started again under the same name, it opens its place again, and goes on to serve
+%% the connections that there are. It ends with reason shutdown after stop_listener/1,2.
+-spec start_link(Name :: term(), place(), handler(), options()) -> {ok, pid()} | {error, term()}.
+start_link(Name, Place, Handler, Options) ->
+    megaphone_listener_sup:start_link(spec(Name, Place, Handler, Options)).
+
+%% The same for a supervisor's list. The application megaphone has to be started before.
+-spec child_spec(Name :: term(), place(), handler(), options()) -> supervisor:child_spec().
+child_spec(Name, Place, Handler, Options) ->
+    #{id => {?MODULE, Name}, start => {?MODULE, start_link, [Name, Place, Handler, Options]}, restart => transient,
+      type => supervisor, shutdown => infinity}.
+
+spec(Name, Place, Handler, Options) when is_map(Options) ->
     true = megaphone_starter:is_handler(Handler) orelse error(badarg, [Place, Handler, Options]),
-    megaphone_listener:open(Place, Handler, maps:merge(#{mode => raw}, Options)).
+    {SocketOptions, ListenOptions} = case maps:take(socket, Options) of
+        error -> {[], Options};
+        Taken -> Taken
+    end,
+    #{name => Name, place => Place, handlers => #{handler => Handler}, group_leader => group_leader(),
+      options => maps:merge(#{mode => raw}, ListenOptions), socket_options => SocketOptions}.
 
 %% A listening socket for gen_tcp:accept/1,2, which gives the accepting process a Megaphone socket. It closes when the
 %% calling process ends. SocketOptions are gen_tcp:listen/2's; what they do not say is as with [binary, {active, false}],
@@ -61,9 +93,23 @@ listen(Port, SocketOptions) ->
 -spec stop_listener(listener()) -> ok | {error, closed}.
 stop_listener(Listener) -> megaphone_listener:close(Listener).
 
+%% Frees the port, waits until all connections have closed, and closes those that are left after drain milliseconds, and
+%% the BOSH sessions that began on one.
+-spec stop_listener(listener(), #{drain := timeout()}) -> ok | {error, closed}.
+stop_listener(Listener, #{drain := Timeout}) -> megaphone_listener:drain(Listener, Timeout).
+
 %% The listeners that accept, or still have connections.
 -spec listeners() -> [#{id := listener(), connections := non_neg_integer(), _ => _}].
 listeners() -> megaphone_listener:all().
+
+%% The listener of this name that accepts. Its processes: supervisor:which_children/1 of the supervisor that
+%% listeners/0 tells.
+-spec listener(Name :: term()) -> {ok, listener()} | error.
+listener(Name) ->
+    case [Listener || #{id := Listener, name := Its, is_open := true} <- listeners(), Its =:= Name] of
+        [Listener | _] -> {ok, Listener};
+        [] -> error
+    end.
 
 %% --- connections
 
@@ -77,7 +123,7 @@ start(Conn) ->
         {error, _} = Error -> Error
     end.
 
-%% The same where the listener is known. An XMPP session gets its c2s; ignore: it is over already.
+%% The same where the listener is known. An XMPP session gets its c2s. ignore: it is over already, or has been started.
 -spec start(listener(), conn() | megaphone_nif:xmpp_socket()) -> {ok, pid()} | ignore | {error, term()}.
 start(Listener, {_, _} = Session) ->
     case megaphone_listener:xmpp_handler(Listener) of

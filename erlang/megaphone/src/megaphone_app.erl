@@ -1,13 +1,14 @@
-%% Loads the native library before the first process that calls it, and closes all connections at the end.
+%% Loads the native library before the first process that calls it, and closes all connections when it is stopped.
 -module(megaphone_app).
 -behaviour(application).
 
--export([start/2, prep_stop/1, stop/1]).
+-export([start/2, prep_stop/1, stop/1, is_stopped/0]).
 
 -include_lib("kernel/include/logger.hrl").
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Arguments) ->
+    ok = application:unset_env(megaphone, is_stopped),
     case megaphone_nif:load() of
         ok -> megaphone_sup:start_link();
         {error, {cannot_load, File, Why, Fix} = Reason} ->
@@ -15,11 +16,20 @@ start(_Type, _Arguments) ->
             {error, Reason}
     end.
 
-%% Before the processes end, so that none gets a start message that nobody will answer.
+%% Before the processes end, so that none gets a start message that nobody will answer. Where they have ended by
+%% themselves, what the library has is left alone, for whoever starts the application again.
 -spec prep_stop(State) -> State.
 prep_stop(State) ->
-    ok = megaphone_nif:stop(),
+    _ = whereis(megaphone_sup) =:= undefined orelse close_all(),
     State.
+
+close_all() ->
+    ok = application:set_env(megaphone, is_stopped, true),
+    megaphone_nif:stop().
+
+%% Whether somebody has stopped the application, or is doing so; not whether it has failed.
+-spec is_stopped() -> boolean().
+is_stopped() -> application:get_env(megaphone, is_stopped, false).
 
 -spec stop(term()) -> ok.
 stop(_State) -> ok.

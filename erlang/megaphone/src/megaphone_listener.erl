@@ -1,47 +1,34 @@
-%% The registry of listeners: which handler belongs to which, and what a reader wants to know about them.
+%% A listener's process: it keeps the listener's entry in the table, and sees to its end. What is asked about listeners
+%% and needs no process is here, too.
 %%
-%% An entry stays for as long as the listener has connections, though it may have stopped accepting: their next
-%% requests need its handler. The process owns the listeners of megaphone:start_listener/3; others end with the process
-%% that they were made for.
+%% A listener that no longer accepts lives on while it has connections: their next requests need its handler.
 -module(megaphone_listener).
 -behaviour(gen_server).
 
--export([start_link/0, open/3, open_for_accept/2, take_over/4, close/1]).
+-export([start_link/2, open_for_accept/2, listen/4, place_name/1, close/1, drain/2]).
 -export([handler/1, xmpp_handler/1, accepted_options/1, sockname/1, all/0]).
--export([starter_started/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -export_type([handlers/0]).
 
 -include_lib("kernel/include/logger.hrl").
 
-%% What the table has beside a listener's number: mode, owner, starter, sockname (undefined where only a descriptor was
-%% given), and either handlers or, in mode accept, the options for accepted connections.
-
 %% Who handles connections that have a request or are raw, and who XMPP sessions.
 -type handlers() :: #{handler => megaphone_starter:handler(), xmpp_handler => megaphone_starter:xmpp_handler()}.
 
-%% How many listeners have been given a starter.
--type state() :: non_neg_integer().
+-type state() :: #{
+    listeners := [megaphone:listener()],
+    facts := megaphone_registry:facts(),
+    timer := reference(),
+    drains := [{gen_server:from(), Deadline :: integer()}]  % who waits for the end, and when what is left is closed
+}.
 
-%% How often entries without connections are looked for.
--define(SWEEP_INTERVAL, 60000).
+%% How often the process looks whether its listener is still open, and whether a closed one has connections left, in
+%% milliseconds.
+-define(OPEN_INTERVAL, 1000).
+-define(CLOSED_INTERVAL, 100).
 
--spec start_link() -> {ok, pid()} | {error, term()}.
-start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
-
-%% Opens a port, or copies a socket or a descriptor, for the registry's own keeping.
--spec open(megaphone:place(), megaphone_starter:handler(), megaphone:options()) ->
-    {ok, megaphone:listener()} | {error, term()}.
-open(Place, Handler, Options) ->
-    {SocketOptions, ListenOptions} = case maps:take(socket, Options) of
-        error -> {[], Options};
-        Taken -> Taken
-    end,
-    %% A listener that is started again finds connections of its predecessor.
-    with_socket(Place, [{reuseaddr, true} | SocketOptions], fun(Fd, SockName) ->
-        call_listen(Fd, whereis(?MODULE), ListenOptions, #{handler => Handler, sockname => SockName})
-    end).
+%% --- native listeners
 
 %% Opens a port for megaphone_socket:accept/2. Its owner is the caller.
 -spec open_for_accept(inet:port_number(), [gen_tcp:listen_option()]) ->
@@ -49,99 +36,60 @@ open(Place, Handler, Options) ->
 open_for_accept(Port, SocketOptions) ->
     Accepted = [Option || Option <- SocketOptions, is_inherited(Option)],
     case megaphone_socket_options:settings(Accepted) of
-        {ok, _} ->
-            with_socket(Port, SocketOptions, fun(Fd, SockName) ->
-                call_listen(Fd, self(), #{mode => accept}, #{accepted_options => Accepted, sockname => SockName})
-            end);
-        error ->
-            {error, einval}
+        {ok, _} -> enter(listen_as_told(Port, SocketOptions, self(), #{mode => accept}), Accepted);
+        error -> {error, einval}
     end.
 
-%% Accepts on a listening socket that Owner keeps open, until Owner ends.
--spec take_over(gen_tcp:socket(), Owner :: pid(), handlers(), megaphone_nif:listen_options()) ->
-    {ok, megaphone:listener()} | {error, term()}.
-take_over(Socket, Owner, Handlers, Options) ->
-    with_socket(Socket, [], fun(Fd, SockName) -> call_listen(Fd, Owner, Options, Handlers#{sockname => SockName}) end).
+enter({ok, Listener, SockName}, Accepted) ->
+    Facts = #{mode => accept, owner => self(), accepted_options => Accepted, sockname => SockName},
+    true = megaphone_registry:insert(Listener, Facts),
+    {ok, Listener};
+enter({error, _} = Error, _Accepted) ->
+    Error.
 
--spec close(megaphone:listener()) -> ok | {error, closed}.
-close(Listener) -> megaphone_nif:close_listener(Listener).
+%% Accepts at a port, or on a copy of a socket's descriptor, until Owner ends. A listener that is started again finds
+%% connections of its predecessor: the address may be used all the same.
+-spec listen(megaphone:place(), [gen_tcp:listen_option()], Owner :: pid(), megaphone_nif:listen_options()) ->
+    {ok, megaphone:listener(), SockName :: term()} | {error, term()}.
+listen(Place, SocketOptions, Owner, Options) ->
+    listen_as_told(Place, [{reuseaddr, true} | SocketOptions], Owner, Options).
 
-%% The handler of a listener that accepts or has connections.
--spec handler(megaphone:listener()) -> {ok, megaphone_starter:handler()} | error.
-handler(Listener) -> find_handler(handler, Listener).
-
-%% The same for XMPP sessions.
--spec xmpp_handler(megaphone:listener()) -> {ok, megaphone_starter:xmpp_handler()} | error.
-xmpp_handler(Listener) -> find_handler(xmpp_handler, Listener).
-
-find_handler(Kind, Listener) ->
-    case ets:lookup(?MODULE, Listener) of
-        [{_, #{Kind := Handler}}] -> {ok, Handler};
-        [{_, #{}}] -> error;
-        [] ->
-            %% A connection can come before the call that makes its listener has returned to the registry, which
-            %% answers this only after it.
-            gen_server:call(?MODULE, {handler, Kind, Listener})
-    end.
-
-%% What gen_tcp:accept has to set on a connection of this listener.
--spec accepted_options(megaphone:listener()) -> [gen_tcp:option()].
-accepted_options(Listener) -> fact(accepted_options, Listener, []).
-
--spec sockname(megaphone:listener()) ->
-    {ok, {inet:ip_address(), inet:port_number()} | inet:local_address()} | {error, closed}.
-sockname(Listener) ->
-    case {is_open(Listener), fact(sockname, Listener, undefined)} of
-        {true, SockName} when SockName =/= undefined -> {ok, SockName};
-        _ -> {error, closed}
-    end.
-
--spec all() -> [#{id := megaphone:listener(), connections := non_neg_integer(), _ => _}].
-all() ->
-    [maps:merge(Facts#{id => Listener}, Info)
-     || {Listener, Facts} <- lists:sort(ets:tab2list(?MODULE)),
-        #{connections := Connections, is_open := IsOpen} = Info <- [megaphone_nif:listener_info(Listener)],
-        IsOpen orelse Connections > 0].
-
-%% Tells the registry who starts the handlers of listeners that have the N-th starter.
--spec starter_started(pos_integer(), pid()) -> ok.
-starter_started(N, Pid) -> gen_server:cast(?MODULE, {starter_started, N, Pid}).
-
-fact(Name, Listener, Default) ->
-    case ets:lookup(?MODULE, Listener) of
-        [{_, Facts}] -> maps:get(Name, Facts, Default);
-        [] -> Default
-    end.
-
-is_open(Listener) ->
-    case megaphone_nif:listener_info(Listener) of
-        #{is_open := IsOpen} -> IsOpen;
-        {error, closed} -> false
-    end.
-
-%% --- sockets
-
-%% Calls Use with a listening descriptor, which it copies, and the address.
-with_socket(Port, SocketOptions, Use) when is_integer(Port) ->
+listen_as_told(Port, SocketOptions, Owner, Options) when is_integer(Port) ->
     case gen_tcp:listen(Port, SocketOptions) of
         {ok, Socket} ->
-            try with_socket(Socket, [], Use)
+            try listen_as_told(Socket, [], Owner, Options)
             after ok = gen_tcp:close(Socket)
             end;
         {error, _} = Error ->
             Error
     end;
-with_socket({fd, Fd}, _SocketOptions, Use) ->
-    Use(Fd, undefined);
-with_socket(Socket, _SocketOptions, Use) ->
+listen_as_told({fd, Fd}, _SocketOptions, Owner, Options) ->
+    native(Fd, undefined, Owner, Options);
+listen_as_told(Socket, _SocketOptions, Owner, Options) ->
     case {inet:getfd(Socket), inet:sockname(Socket)} of
-        {{ok, Fd}, {ok, SockName}} -> Use(Fd, SockName);
+        {{ok, Fd}, {ok, SockName}} -> native(Fd, SockName, Owner, Options);
         {{error, _} = Error, _} -> Error;
         {_, {error, _} = Error} -> Error
     end.
 
-call_listen(Fd, Owner, Options, Facts) ->
-    gen_server:call(?MODULE, {listen, Fd, Owner, Options, Facts}, infinity).
+native(Fd, SockName, Owner, Options) ->
+    try megaphone_nif:listen(Fd, Owner, Options) of
+        {ok, Listener} -> {ok, Listener, SockName};
+        {error, _} = Error -> Error
+    catch
+        error:badarg -> {error, badarg}
+    end.
+
+%% Where a place is, as far as it says so itself.
+-spec place_name(megaphone:place()) ->
+    {inet:ip_address(), inet:port_number()} | inet:local_address() | undefined.
+place_name(Port) when is_integer(Port) -> undefined;
+place_name({fd, _}) -> undefined;
+place_name(Socket) ->
+    case inet:sockname(Socket) of
+        {ok, SockName} -> SockName;
+        {error, _} -> undefined
+    end.
 
 %% Options of a listening socket that say something about its connections.
 is_inherited({Name, _}) ->
@@ -151,62 +99,151 @@ is_inherited({Name, _}) ->
 is_inherited(Option) ->
     Option =:= binary orelse Option =:= list.
 
-%% --- the process
+%% Frees the port.
+-spec close(megaphone:listener()) -> ok | {error, closed}.
+close(Listener) -> megaphone_nif:close_listener(Listener).
 
--spec init([]) -> {ok, state()}.
-init([]) ->
-    %% Start messages of connections that a predecessor's listeners have accepted find no entry: they are closed.
-    ?MODULE = ets:new(?MODULE, [named_table, protected, {read_concurrency, true}]),
-    _ = erlang:send_after(?SWEEP_INTERVAL, self(), sweep),
-    {ok, 0}.
-
--spec handle_call(term(), gen_server:from(), state()) -> {reply, term(), state()}.
-handle_call({listen, Fd, Owner, Options, Facts}, _From, Turn) ->
-    Starter = live_starter(Turn),
-    Reply = listen(Fd, Owner, Options#{starter => megaphone_starter:pid(Starter)}, Facts#{starter => Starter}),
-    {reply, Reply, Turn + 1};
-handle_call({handler, Kind, Listener}, _From, Turn) ->
-    Reply = case ets:lookup(?MODULE, Listener) of
-        [{_, #{Kind := Handler}}] -> {ok, Handler};
-        _ -> error
-    end,
-    {reply, Reply, Turn}.
-
-%% The next one that is not just being restarted.
-live_starter(Turn) ->
-    Count = megaphone_starter:count(),
-    Numbers = [1 + (Turn + N) rem Count || N <- lists:seq(0, Count - 1)],
-    hd([N || N <- Numbers, megaphone_starter:pid(N) =/= undefined] ++ Numbers).
-
-%% A listener that has closed meanwhile, and has no connections, needs no starter.
--spec handle_cast({starter_started, pos_integer(), pid()}, state()) -> {noreply, state()}.
-handle_cast({starter_started, N, Pid}, Turn) ->
-    Listeners = [Listener || {Listener, #{starter := Starter}} <- ets:tab2list(?MODULE), Starter =:= N],
-    lists:foreach(fun(Listener) -> megaphone_nif:set_starter(Listener, Pid) end, Listeners),
-    {noreply, Turn}.
-
--spec handle_info(term(), state()) -> {noreply, state()}.
-handle_info(sweep, Turn) ->
-    lists:foreach(fun sweep/1, ets:tab2list(?MODULE)),
-    _ = erlang:send_after(?SWEEP_INTERVAL, self(), sweep),
-    {noreply, Turn};
-handle_info(Message, Turn) ->
-    ?LOG_WARNING("megaphone_listener got an unexpected message: ~tp", [Message]),
-    {noreply, Turn}.
-
-listen(Fd, Owner, Options, Facts) ->
-    try megaphone_nif:listen(Fd, Owner, Options) of
-        {ok, Listener} ->
-            true = ets:insert_new(?MODULE, {Listener, Facts#{owner => Owner, mode => maps:get(mode, Options)}}),
-            {ok, Listener};
-        {error, _} = Error ->
-            Error
-    catch
-        error:badarg -> {error, badarg}
+%% And closes what connections there are after so many milliseconds. Returns when none is left.
+-spec drain(megaphone:listener(), timeout()) -> ok | {error, closed}.
+drain(Listener, Timeout) ->
+    case {process(Listener), close(Listener)} of
+        {error, Result} -> Result;
+        {{ok, Pid}, _} ->
+            try gen_server:call(Pid, {drain, Timeout}, infinity)
+            catch exit:{Reason, _} when Reason =:= noproc; Reason =:= normal; Reason =:= shutdown -> ok  % none was left
+            end
     end.
 
-sweep({Listener, _}) ->
+process(Listener) ->
+    case megaphone_registry:lookup(Listener) of
+        {ok, #{process := Pid}} -> {ok, Pid};
+        _ -> error
+    end.
+
+%% --- facts
+
+%% The handler of a listener that accepts or has connections.
+-spec handler(megaphone:listener()) -> {ok, megaphone_starter:handler()} | error.
+handler(Listener) -> fact(handler, Listener).
+
+%% The same for XMPP sessions.
+-spec xmpp_handler(megaphone:listener()) -> {ok, megaphone_starter:xmpp_handler()} | error.
+xmpp_handler(Listener) -> fact(xmpp_handler, Listener).
+
+%% What gen_tcp:accept has to set on a connection of this listener.
+-spec accepted_options(megaphone:listener()) -> [gen_tcp:option()].
+accepted_options(Listener) ->
+    case fact(accepted_options, Listener) of
+        {ok, Options} -> Options;
+        error -> []
+    end.
+
+-spec sockname(megaphone:listener()) ->
+    {ok, {inet:ip_address(), inet:port_number()} | inet:local_address()} | {error, closed}.
+sockname(Listener) ->
+    case {is_open(Listener), fact(sockname, Listener)} of
+        {true, {ok, SockName}} when SockName =/= undefined -> {ok, SockName};
+        _ -> {error, closed}
+    end.
+
+-spec all() -> [#{id := megaphone:listener(), connections := non_neg_integer(), _ => _}].
+all() ->
+    [maps:merge(Facts#{id => Listener}, Info)
+     || {Listener, Facts} <- megaphone_registry:all(),
+        #{connections := Connections, is_open := IsOpen} = Info <- [megaphone_nif:listener_info(Listener)],
+        IsOpen orelse Connections > 0].
+
+fact(Name, Listener) ->
+    case megaphone_registry:lookup(Listener) of
+        {ok, #{Name := Fact}} -> {ok, Fact};
+        _ -> error
+    end.
+
+is_open(Listener) ->
     case megaphone_nif:listener_info(Listener) of
-        #{is_open := IsOpen, connections := Connections} when IsOpen; Connections > 0 -> ok;
-        _ -> ets:delete(?MODULE, Listener)
+        #{is_open := IsOpen} -> IsOpen;
+        {error, closed} -> false
+    end.
+
+%% Whether it is open, or has connections that may yet need a handler.
+is_needed(Listener) ->
+    case megaphone_nif:listener_info(Listener) of
+        #{is_open := IsOpen, connections := Connections} -> IsOpen orelse Connections > 0;
+        {error, closed} -> false
+    end.
+
+%% --- the process
+
+-spec start_link([megaphone:listener()], megaphone_registry:facts()) -> {ok, pid()} | {error, term()}.
+start_link(Listeners, Facts) -> gen_server:start_link(?MODULE, {Listeners, Facts}, []).
+
+-spec init({[megaphone:listener()], megaphone_registry:facts()}) -> {ok, state()}.
+init({Listeners, Facts}) ->
+    State = #{listeners => Listeners, facts => Facts#{process => self()}, drains => [],
+              timer => erlang:send_after(?OPEN_INTERVAL, self(), look)},
+    ok = enter_all(State),
+    {ok, State}.
+
+%% A sockname that is in the table already is that of the socket.
+enter_all(#{listeners := Listeners, facts := #{sockname := Place} = Facts}) ->
+    lists:foreach(
+        fun(Listener) ->
+            SockName = case fact(sockname, Listener) of
+                {ok, Found} when Found =/= undefined -> Found;
+                _ -> Place
+            end,
+            megaphone_registry:insert(Listener, Facts#{sockname => SockName})
+        end,
+        Listeners).
+
+-spec handle_call(term(), gen_server:from(), state()) ->
+    {noreply, state()} | {reply, {error, unknown_call}, state()} | {stop, normal, state()}.
+handle_call({drain, Timeout}, From, #{drains := Drains} = State) ->
+    look(State#{drains := [{From, deadline(Timeout)} | Drains]});
+handle_call(Call, _From, State) ->
+    ?LOG_WARNING("megaphone_listener got an unexpected call: ~tp", [Call]),
+    {reply, {error, unknown_call}, State}.
+
+-spec handle_cast(term(), state()) -> {noreply, state()}.
+handle_cast(Message, State) ->
+    ?LOG_WARNING("megaphone_listener got an unexpected message: ~tp", [Message]),
+    {noreply, State}.
+
+-spec handle_info(term(), state()) -> {noreply, state()} | {stop, normal, state()}.
+handle_info(look, State) ->
+    look(State);
+handle_info(Message, State) ->
+    ?LOG_WARNING("megaphone_listener got an unexpected message: ~tp", [Message]),
+    {noreply, State}.
+
+deadline(infinity) -> infinity;
+deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
+
+%% Ends when there is nothing left to do; the supervisor ends with it.
+look(#{listeners := Listeners, drains := Drains, timer := Timer} = State) ->
+    _ = erlang:cancel_timer(Timer),
+    ok = close_overdue(Drains, Listeners),
+    {Needed, Gone} = lists:partition(fun is_needed/1, Listeners),
+    _ = [megaphone_registry:delete(Listener) || Listener <- Gone],
+    case Needed of
+        [] ->
+            _ = [gen_server:reply(From, ok) || {From, _} <- Drains],
+            {stop, normal, State};
+        _ ->
+            %% The table may be another by now.
+            ok = enter_all(State#{listeners := Needed}),
+            {noreply, State#{listeners := Needed, timer := erlang:send_after(interval(Needed), self(), look)}}
+    end.
+
+interval(Listeners) ->
+    case lists:any(fun is_open/1, Listeners) of
+        true -> ?OPEN_INTERVAL;
+        false -> ?CLOSED_INTERVAL
+    end.
+
+close_overdue(Drains, Listeners) ->
+    Now = erlang:monotonic_time(millisecond),
+    case lists:any(fun({_, Deadline}) -> Deadline =< Now end, Drains) of  % no integer is greater than an atom
+        true -> lists:foreach(fun megaphone_nif:close_connections/1, Listeners);
+        false -> ok
     end.

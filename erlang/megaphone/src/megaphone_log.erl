@@ -1,24 +1,25 @@
 %% Starts the library's threads and writes its notices to the log. The library limits their rate: one a minute of
 %% each kind.
 -module(megaphone_log).
+-behaviour(gen_server).
 
--export([start_link/0, init/1]).
+-export([start_link/0]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -include_lib("kernel/include/logger.hrl").
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
-start_link() -> proc_lib:start_link(?MODULE, init, [self()]).
+start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
--spec init(Parent :: pid()) -> no_return() | ok.
-init(Parent) ->
-    true = register(?MODULE, self()),
+%% Threads that run already go on, and this process has their notices from here on.
+-spec init([]) -> {ok, no_state} | {stop, term()}.
+init([]) ->
     case megaphone_nif:start(start_options()) of
         {ok, Limits} ->
             log_limits(Limits),
-            proc_lib:init_ack(Parent, {ok, self()}),
-            loop();
+            {ok, no_state};
         {error, Reason} ->
-            proc_lib:init_ack(Parent, {error, {reactors, Reason}})
+            {stop, {reactors, Reason}}
     end.
 
 start_options() ->
@@ -33,12 +34,23 @@ log_limits(#{reactors := Reactors, max_connections := MaxConnections, descriptor
     ?LOG_INFO("Megaphone runs ~w reactors and takes at most ~w connections (~s; the limit of open files is ~w)",
               [Reactors, MaxConnections, Origin, DescriptorLimit]).
 
-loop() ->
-    receive
-        {'$megaphone_notice', Kind, Details} -> notice(Kind, Details);
-        Other -> ?LOG_WARNING("megaphone_log got an unexpected message: ~tp", [Other])
-    end,
-    loop().
+-spec handle_call(term(), gen_server:from(), State) -> {reply, {error, unknown_call}, State}.
+handle_call(Call, _From, State) ->
+    ?LOG_WARNING("megaphone_log got an unexpected call: ~tp", [Call]),
+    {reply, {error, unknown_call}, State}.
+
+-spec handle_cast(term(), State) -> {noreply, State}.
+handle_cast(Message, State) ->
+    ?LOG_WARNING("megaphone_log got an unexpected message: ~tp", [Message]),
+    {noreply, State}.
+
+-spec handle_info(term(), State) -> {noreply, State}.
+handle_info({'$megaphone_notice', Kind, Details}, State) ->
+    notice(Kind, Details),
+    {noreply, State};
+handle_info(Message, State) ->
+    ?LOG_WARNING("megaphone_log got an unexpected message: ~tp", [Message]),
+    {noreply, State}.
 
 notice(accept_paused, Details) ->
     ?LOG_WARNING("Megaphone accepts no more connections until others have closed: ~tp", [Details]);

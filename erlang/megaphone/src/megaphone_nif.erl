@@ -6,7 +6,7 @@
 
 -export([load/0]).
 -export([start/1, stop/0, stats/0, connections/0, waker/0, wake/0]).
--export([listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
+-export([listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
 -export([handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2]).
 -export([send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
 -export([controlling_process/3, owner/1, monitor/1, cancel_monitor/2]).
@@ -21,7 +21,7 @@
 -export_type([xmpp_socket/0, xmpp_settings/0, xmpp_facts/0, xmpp_packet/0, xmpp_event/0]).
 
 -nifs([start/1, stop/0, stats/0, connections/0, waker/0, wake/0,
-       listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
+       listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
        handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2,
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
        controlling_process/3, owner/1, monitor/1, cancel_monitor/2,
@@ -53,7 +53,7 @@
 %% Times in milliseconds, sizes in bytes. What is absent has the library's default.
 -type listen_options() :: #{
     mode := raw | http | xmpp | accept,
-    starter => pid(),  % gets the start messages; required but for accept
+    starter => pid(),  % gets the start messages; without one, connections wait for set_starter/2
     max_head => pos_integer(),
     head_timeout => non_neg_integer(),
     body_timeout => non_neg_integer(),
@@ -191,13 +191,18 @@ listen(_Fd, _Owner, _Options) -> ?NOT_LOADED.
 -spec close_listener(listener()) -> ok | {error, closed}.
 close_listener(_Listener) -> ?NOT_LOADED.
 
+%% Closes all connections of a listener and the BOSH sessions that began there, at once.
+-spec close_connections(listener()) -> ok.
+close_connections(_Listener) -> ?NOT_LOADED.
+
 %% Known for as long as it accepts or has connections.
 -spec listener_info(listener()) ->
     #{connections := non_neg_integer(), accepted := non_neg_integer(), paused := boolean(),
                     is_open := boolean(), _ => _} | {error, closed}.
 listener_info(_Listener) -> ?NOT_LOADED.
 
-%% Names the process that gets the start messages from now on.
+%% Names the process that gets the start messages from now on. It gets those that are unanswered, too: some may come
+%% twice.
 -spec set_starter(listener(), pid()) -> ok | {error, closed}.
 set_starter(_Listener, _Starter) -> ?NOT_LOADED.
 
@@ -211,8 +216,8 @@ cancel_accept(_Listener, _Wait) -> ?NOT_LOADED.
 %% --- reading
 
 %% Names the process that handles a connection after a start message; it becomes the owner. Closes the connection when
-%% that process has died.
--spec handler_started(conn(), pid()) -> ok | {error, closed}.
+%% that process has died. not_owner: another process has the connection.
+-spec handler_started(conn(), pid()) -> ok | {error, closed | not_owner}.
 handler_started(_Conn, _Handler) -> ?NOT_LOADED.
 
 %% Takes what there is (Length 0: any bytes at all; packet modes: one packet), or registers the caller for a

@@ -1,13 +1,15 @@
-%% Starts the process that handles a connection: when a complete request is there (mode http), as soon as the client has
-%% connected (mode raw), or when an XMPP stream begins.
+%% Starts the processes that handle the connections of one listener: when a complete request is there (mode http), as
+%% soon as the client has connected (mode raw), or when an XMPP stream begins.
 %%
-%% A starter is a process of its own, and not the listener's, because connections outlive their listener: the next
-%% request on one of them still needs its handler.
+%% It outlives the listening socket, because connections do: the next request on one of them still needs its handler.
+%% What a starter was told and had not done when it died, the library tells the next one.
 -module(megaphone_starter).
+-behaviour(gen_server).
 
--export([count/0, pid/1, start_link/1, is_handler/1, start_handler/2, start_xmpp_handler/2]).
-%% Starting points of processes.
--export([init/2, run/2]).
+-export([start_link/3, is_handler/1, start_handler/2, start_xmpp_handler/2]).
+%% Starting point of a handler's process.
+-export([run/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -export_type([handler/0, xmpp_handler/0]).
 
@@ -21,19 +23,9 @@
     | {module(), atom(), [term()]}
     | {start, module(), atom(), [term()]}.
 
-%% Starts the process of an XMPP session, whose socket is the first argument, and names it to the library by
-%% megaphone_nif:xmpp_started/2. ignore: the session is over already. It runs in the starter as well.
+%% Starts the process of an XMPP session, whose socket is the first argument. That process, or this function, names it
+%% to the library by megaphone_nif:xmpp_started/2. ignore: the session is over already. It runs in the starter as well.
 -type xmpp_handler() :: {start, module(), atom(), [term()]}.
-
--define(MAX_STARTERS, 8).
-
-%% How many starters there are. A listener has one of them; more than one keep listeners out of each other's way.
--spec count() -> pos_integer().
-count() -> min(?MAX_STARTERS, erlang:system_info(schedulers)).
-
-%% The N-th starter. undefined while it is being restarted.
--spec pid(pos_integer()) -> pid() | undefined.
-pid(N) -> whereis(name(N)).
 
 -spec is_handler(term()) -> boolean().
 is_handler(Handler) when is_function(Handler, 1) -> true;
@@ -41,9 +33,17 @@ is_handler({M, F, A}) -> is_atom(M) andalso is_atom(F) andalso is_list(A);
 is_handler({start, M, F, A}) -> is_handler({M, F, A});
 is_handler(_) -> false.
 
-%% Starts the handler and makes it the owner. {error, closed}: the connection has ended meanwhile.
--spec start_handler(handler(), megaphone:conn()) -> {ok, pid()} | {error, term()}.
-start_handler({start, M, F, A}, Conn) ->
+%% Starts the handler of a connection that waits for one, and makes it the owner. ignore: the connection has a handler,
+%% or has ended meanwhile.
+-spec start_handler(handler(), megaphone:conn()) -> {ok, pid()} | ignore | {error, term()}.
+start_handler(Handler, Conn) ->
+    %% A start may be told twice: before and after a starter was replaced.
+    case megaphone_nif:owner(Conn) of
+        {ok, undefined} -> start_first_handler(Handler, Conn);
+        _ -> ignore
+    end.
+
+start_first_handler({start, M, F, A}, Conn) ->
     case apply(M, F, [megaphone:socket(Conn) | A]) of
         {ok, Pid} ->
             %% closed: the handler was quick, and has answered and closed already.
@@ -52,7 +52,7 @@ start_handler({start, M, F, A}, Conn) ->
         NotStarted ->
             {error, {not_started, NotStarted}}
     end;
-start_handler(Handler, Conn) ->
+start_first_handler(Handler, Conn) ->
     {ok, proc_lib:spawn(?MODULE, run, [Handler, Conn])}.
 
 -spec start_xmpp_handler(xmpp_handler(), megaphone_nif:xmpp_socket()) -> {ok, pid()} | ignore | {error, term()}.
@@ -63,12 +63,13 @@ start_xmpp_handler({start, M, F, A}, Socket) ->
         NotStarted -> {error, {not_started, NotStarted}}
     end.
 
-%% The process of a handler that is a function or an MFA. It is the owner before the handler's first call.
+%% The process of a handler that is a function or an MFA. It is the owner before the handler's first call; closed: the
+%% client has left, not_owner: another has it.
 -spec run(handler(), megaphone:conn()) -> term().
 run(Handler, Conn) ->
     case megaphone_nif:handler_started(Conn, self()) of
         ok -> handle(Handler, megaphone:socket(Conn));
-        {error, closed} -> closed
+        {error, Reason} -> Reason
     end.
 
 handle({M, F, A}, Socket) -> apply(M, F, [Socket | A]);
@@ -76,34 +77,53 @@ handle(Function, Socket) -> Function(Socket).
 
 %% --- the process
 
--spec start_link(pos_integer()) -> {ok, pid()}.
-start_link(N) -> proc_lib:start_link(?MODULE, init, [self(), N]).
+%% Handlers inherit its group leader, and so belong to the application that it is of. One that has ended leaves them
+%% to this application.
+-spec start_link([megaphone:listener()], megaphone_listener:handlers(), GroupLeader :: pid()) ->
+    {ok, pid()} | {error, term()}.
+start_link(Listeners, Handlers, GroupLeader) ->
+    gen_server:start_link(?MODULE, {Listeners, Handlers, GroupLeader}, []).
 
--spec init(Parent :: pid(), pos_integer()) -> no_return().
-init(Parent, N) ->
-    true = register(name(N), self()),
-    ok = megaphone_listener:starter_started(N, self()),
-    proc_lib:init_ack(Parent, {ok, self()}),
-    loop().
+-spec init({[megaphone:listener()], megaphone_listener:handlers(), pid()}) -> {ok, megaphone_listener:handlers()}.
+init({Listeners, Handlers, GroupLeader}) ->
+    _ = is_alive(GroupLeader) andalso group_leader(GroupLeader, self()),
+    %% closed: a former listener, whose last connection has gone.
+    _ = [megaphone_nif:set_starter(Listener, self()) || Listener <- Listeners],
+    {ok, Handlers}.
 
-name(N) -> list_to_atom("megaphone_starter_" ++ integer_to_list(N)).
+is_alive(Pid) -> node(Pid) =/= node() orelse is_process_alive(Pid).
 
-loop() ->
-    receive
-        {'$megaphone_start', Listener, Socket} -> start(Listener, Socket);
-        Other -> ?LOG_WARNING("megaphone_starter got an unexpected message: ~tp", [Other])
-    end,
-    loop().
+-spec handle_call(term(), gen_server:from(), State) -> {reply, {error, unknown_call}, State}.
+handle_call(Call, _From, State) ->
+    ?LOG_WARNING("megaphone_starter got an unexpected call: ~tp", [Call]),
+    {reply, {error, unknown_call}, State}.
+
+-spec handle_cast(term(), State) -> {noreply, State}.
+handle_cast(Message, State) ->
+    ?LOG_WARNING("megaphone_starter got an unexpected message: ~tp", [Message]),
+    {noreply, State}.
+
+-spec handle_info(term(), State) -> {noreply, State}.
+handle_info({'$megaphone_start', Listener, Socket}, Handlers) ->
+    ok = start(Listener, Socket, Handlers),
+    {noreply, Handlers};
+handle_info(Message, Handlers) ->
+    ?LOG_WARNING("megaphone_starter got an unexpected message: ~tp", [Message]),
+    {noreply, Handlers}.
 
 %% A failing handler costs its connection and nothing else.
-start(Listener, Socket) ->
-    try megaphone:start(Listener, Socket) of
+start(Listener, Socket, Handlers) ->
+    try start(Socket, Handlers) of
         {ok, _} -> ok;
         ignore -> ok;
         {error, Reason} -> not_started(Listener, Socket, Reason)
     catch
         Class:Reason:Stack -> not_started(Listener, Socket, {Class, Reason, Stack})
     end.
+
+start({_, _} = Session, #{xmpp_handler := Handler}) -> start_xmpp_handler(Handler, Session);
+start(Conn, #{handler := Handler}) when is_integer(Conn) -> start_handler(Handler, Conn);
+start(_Socket, _Handlers) -> {error, no_handler}.
 
 not_started(Listener, Socket, Reason) ->
     ?LOG_ERROR("Megaphone could not start a handler for connection ~w of listener ~w and closes it: ~tp",

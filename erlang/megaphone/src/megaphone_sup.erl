@@ -1,7 +1,6 @@
-%% The supervisor of all processes of the application.
+%% The supervisor of all processes of the application, and the keeper of its table.
 %%
-%% one_for_one: whoever starts again tells the library its new pid. With the registry its listeners end, and whoever
-%% they were made for.
+%% one_for_one: none of its children has anything that another one would lose with it.
 -module(megaphone_sup).
 -behaviour(supervisor).
 
@@ -12,11 +11,15 @@ start_link() -> supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
-    Starters = [
-        #{id => {megaphone_starter, N}, start => {megaphone_starter, start_link, [N]}}
-        || N <- lists:seq(1, megaphone_starter:count())
+    ok = megaphone_registry:new(),
+    Workers = [
+        #{id => Module, start => {Module, start_link, []}}
+        || Module <- [megaphone_log, megaphone_waker, megaphone_registry]
     ],
-    Log = #{id => megaphone_log, start => {megaphone_log, start_link, []}},
-    Listener = #{id => megaphone_listener, start => {megaphone_listener, start_link, []}},
-    Waker = #{id => megaphone_waker, start => {megaphone_waker, start_link, []}},
-    {ok, {#{strategy => one_for_one, intensity => 5, period => 10}, [Log, Listener, Waker | Starters]}}.
+    Listeners = #{
+        id => megaphone_listeners_sup,
+        start => {megaphone_listeners_sup, start_link, []},
+        type => supervisor,
+        shutdown => infinity
+    },
+    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, Workers ++ [Listeners]}}.

@@ -37,7 +37,6 @@ accept(Pid) -> ejabberd_c2s:accept(Pid).
 %% Those of ejabberd_c2s, proxy_protocol_trusted and hibernate_after: see the README for what it means and costs.
 -spec listen_options() -> [{atom(), term()} | atom()].
 listen_options() ->
-    ok = megaphone_ejabberd_listener:start_megaphone(),
     [{hibernate_after, ?HIBERNATE_AFTER} | megaphone_ejabberd_listener:proxy_options()] ++ ejabberd_c2s:listen_options().
 
 -spec listen_opt_type(atom()) -> econf:validator().
@@ -101,21 +100,9 @@ start_session(Socket, Options) ->
             ignore  % the client has left; one that has reset the connection has no address any more
     end.
 
-%% Starts a c2s on a native XMPP socket and gives the session to it, with the events that wait. Options are those of
-%% ejabberd_c2s:start/3.
--spec start_c2s(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) ->
-    {ok, pid()} | ignore.
-start_c2s(Socket, Options, HibernateAfter) ->
-    {ok, Pid} = megaphone_c2s_loop:start(Socket, Options, HibernateAfter),
-    %% Before the first event, which it would take for an intruder.
-    ok = ejabberd_c2s:accept(Pid),
-    started(megaphone_nif:xmpp_started(Socket, Pid), Pid).
-
-started(ok, Pid) ->
-    {ok, Pid};
-started({error, closed}, Pid) ->
-    ok = ejabberd_c2s:stop_async(Pid),
-    ignore.
+%% Starts a c2s on a native XMPP socket, which takes the session. Options are those of ejabberd_c2s:start/3.
+-spec start_c2s(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) -> {ok, pid()}.
+start_c2s(Socket, Options, HibernateAfter) -> megaphone_c2s_loop:start(Socket, Options, HibernateAfter).
 
 %% Starts a stock c2s on a Megaphone socket.
 -spec start_stock(megaphone:socket(), [proplists:property()]) -> {ok, pid()} | {error, term()} | ignore.

@@ -35,18 +35,26 @@
 -type state() :: xmpp_stream_in:state().
 -type next_state() :: {noreply, state(), timeout() | hibernate} | {stop, term(), state()}.
 
-%% Starts a session that waits for its accept cast. Options are those of ejabberd_c2s:start/3. The process is linked to
-%% nothing; it hibernates when it had no message for HibernateAfter milliseconds and its client is logged in.
+%% Starts the process of a session. Options are those of ejabberd_c2s:start/3. It is linked to nothing; it hibernates when
+%% it had no message for HibernateAfter milliseconds and its client is logged in.
 %%
-%% Doesn't wait for the process to be set up: on a busy node every login would wait for its turn in the run queue twice.
+%% It takes the session itself: whoever starts it may end at any time. One that comes second finds the session taken, or
+%% over, and ends. Doesn't wait for the process to be set up: on a busy node every login would wait for its turn in the run queue twice.
 -spec start(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) -> {ok, pid()}.
 start(Socket, Options, HibernateAfter) ->
     {ok, proc_lib:spawn(?MODULE, enter, [Socket, Options, HibernateAfter])}.
 
 -spec enter(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) -> no_return().
 enter(Socket, Options, HibernateAfter) ->
-    {ok, State, Timeout} = init({Socket, Options}),
-    gen_server:enter_loop(?MODULE, [{hibernate_after, HibernateAfter}], State, Timeout).
+    %% Before the first event, which it would take for an intruder.
+    ok = ejabberd_c2s:accept(self()),
+    case megaphone_nif:xmpp_started(Socket, self()) of
+        ok ->
+            {ok, State, Timeout} = init({Socket, Options}),
+            gen_server:enter_loop(?MODULE, [{hibernate_after, HibernateAfter}], State, Timeout);
+        {error, closed} ->
+            exit(normal)
+    end.
 
 -spec init({megaphone_xmpp_socket:socket(), [proplists:property()]}) -> {ok, state(), timeout()}.
 init({Socket, Options}) ->

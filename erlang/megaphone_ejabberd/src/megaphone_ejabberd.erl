@@ -3,7 +3,7 @@
 
 -export([listener_started/0, c2s_limits/0, max_stanza/1]).
 %% Hooks of ejabberd.
--export([configure/0, configure/1, say_goodbye/0]).
+-export([configure/0, configure/1, release_changed_listeners/0, say_goodbye/0]).
 
 %% ejabberd's.
 -include("logger.hrl").
@@ -14,6 +14,9 @@
 %% After gen_mod, which starts and stops modules on the same hooks.
 -define(HOOK_PRIORITY, 90).
 
+%% Before ejabberd_listener, at 50, opens the ports of the new configuration.
+-define(RELEASE_PRIORITY, 40).
+
 %% How long a stopping ejabberd waits for its users to be told, in milliseconds.
 -define(GOODBYE_TIMEOUT, 30000).
 
@@ -22,6 +25,7 @@
 listener_started() ->
     %% A hook that is there already is not added again.
     ok = ejabberd_hooks:add(config_reloaded, ?MODULE, configure, ?HOOK_PRIORITY),
+    ok = ejabberd_hooks:add(config_reloaded, ?MODULE, release_changed_listeners, ?RELEASE_PRIORITY),
     ok = ejabberd_hooks:add(host_up, ?MODULE, configure, ?HOOK_PRIORITY),
     ok = ejabberd_hooks:add(host_down, ?MODULE, configure, ?HOOK_PRIORITY),
     ok = ejabberd_hooks:add(ejabberd_stopping, ?MODULE, say_goodbye, ?HOOK_PRIORITY),
@@ -74,7 +78,18 @@ max_stanza(Options) ->
     %% infinity is an atom, and so greater than any number.
     min(proplists:get_value(max_stanza_size, Options, infinity), ?MAX_STANZA).
 
-%% ejabberd_stopping. ejabberd_sm will tell the sessions that the server stops, but doesn't wait for them to tell their
+%% config_reloaded. ejabberd_listener ends listeners that are configured no more, or otherwise, and starts the new ones at
+%% once: their ports have to be free by then.
+-spec release_changed_listeners() -> ok.
+release_changed_listeners() ->
+    New = ejabberd_option:listen(),
+    Old = [EndPoint || {EndPoint, Module, _} = Listener <- ets:tab2list(ejabberd_listener),
+                       lists:member(Module, [megaphone_http, megaphone_c2s]), not lists:member(Listener, New)],
+    Pids = [Pid || {EndPoint, Pid, _, _} <- supervisor:which_children(ejabberd_listener),
+                   is_pid(Pid), lists:member(EndPoint, Old)],
+    lists:foreach(fun megaphone_ejabberd_listener:release/1, Pids).
+
+%% ejabberd_stopping, and the end of this application. ejabberd_sm will tell the sessions that the server stops, but doesn't wait for them to tell their
 %% clients; on stock, those under ejabberd_c2s_sup that didn't get to it are killed. Here everybody is told before
 %% anything is stopped. Who comes back meanwhile is not accepted.
 -spec say_goodbye() -> ok.

@@ -33,7 +33,6 @@ accept(Pid) -> ejabberd_http:accept(Pid).
 %% Those of ejabberd_http and our own, with defaults: see the README for what they mean and cost.
 -spec listen_options() -> [{atom(), term()} | atom()].
 listen_options() ->
-    ok = megaphone_ejabberd_listener:start_megaphone(),
     ejabberd_http:listen_options() ++ own_options().
 
 own_options() -> library_options() ++ session_options() ++ megaphone_ejabberd_listener:proxy_options().

@@ -247,7 +247,7 @@ impl<H: Host> Engine<H> {
 
     fn create_session(&self, creation: Creation<H>, sink: &mut dyn Sink<H>, more: &mut Vec<Effect<H>>) {
         let ticket = creation.ticket;
-        let starter = *creation.listener.starter.read();
+        let listener = Arc::clone(&creation.listener);
         let shard = &self.shards[ticket.conn.shard()];
         let secret = if self.has_room_for_session() { Secret::new().ok() } else { None };
         let made = secret.and_then(|secret| {
@@ -266,8 +266,11 @@ impl<H: Host> Engine<H> {
         let held = self.step(ticket.conn, sink, more, |connection: &mut Connection<H>, _| {
             connection.held_by(ticket.number, id)
         });
-        let begun =
-            self.step(id, sink, more, |session: &mut BoshSession<H>, cx| ((), session.begin(cx, starter)));
+        // The starter is read with the lock held: whoever replaces it looks at this session before or after.
+        let begun = self.step(id, sink, more, |session: &mut BoshSession<H>, cx| {
+            let starter = *listener.starter.read();
+            ((), session.begin(cx, starter))
+        });
         if held != Ok(true) && begun.is_ok() {
             self.lost(id, ticket, sink, more);
         }

@@ -99,12 +99,22 @@ impl<H: Host> BoshSession<H> {
 
     /// The first step: asks for an owner.
     pub(crate) fn begin(&mut self, cx: &mut Cx<'_, H>, starter: Option<H::Process>) -> Fate {
-        // Without a starter the deadline ends it, and the log is told.
-        if let Some(to) = starter {
+        self.ask(cx, starter);
+        self.settle(cx)
+    }
+
+    /// Asks for an owner, where there is none yet. Without a starter the next one is asked, or the deadline ends it and
+    /// the log is told.
+    pub(crate) fn ask(&self, cx: &mut Cx<'_, H>, starter: Option<H::Process>) {
+        if let (Some(to), State::Starting { .. }) = (starter, self.state) {
             let listener = self.origin.listener;
             cx.sink.emit(Event::StartXmpp { to, listener, id: XmppId::Bosh(cx.conn) });
         }
-        self.settle(cx)
+    }
+
+    /// Where the session began.
+    pub(crate) fn listener(&self) -> ListenerId {
+        self.origin.listener
     }
 
     /// A request with this session's id.

@@ -48,7 +48,7 @@ fn start<'a>(env: Env<'a>, options: Term<'a>) -> NifResult<Term<'a>> {
     };
     system.set_bounds(max_connections, max_descriptor);
     if let Some(log) = entry::<LocalPid>(options, atoms::log())? {
-        set_log(log);
+        set_log(env, log);
     }
     let facts = [
         (atoms::reactors(), system.stats().reactors.encode(env)),

@@ -69,6 +69,11 @@ const PARTS: usize = 16;
 /// Who logs notices.
 static LOG: Mutex<Option<LocalPid>> = Mutex::new(None);
 
+/// Notices that nobody was there to log.
+static UNTOLD: Mutex<VecDeque<Notice>> = Mutex::new(VecDeque::new());
+/// How many of them are kept. Each kind comes once a minute at most.
+const MAX_UNTOLD: usize = 16;
+
 /// What a process of the VM's has to send for the reactors.
 ///
 /// What a thread of ours sends is allocated there, and the VM has such blocks freed by its auxiliary thread, which has to be
@@ -141,9 +146,19 @@ pub(crate) fn on_down(down: Down) {
     DOWN.get_or_init(|| down);
 }
 
-/// `log` gets the notices from here on.
-pub(crate) fn set_log(log: LocalPid) {
+/// `log` gets the notices from here on, and those that came while there was none.
+pub(crate) fn set_log(env: Env<'_>, log: LocalPid) {
     *LOG.lock() = Some(log);
+    let untold = std::mem::take(&mut *UNTOLD.lock());
+    let mut sink = CallerSink { env };
+    untold.into_iter().for_each(|notice| sink.emit(Event::Notice(notice)));
+}
+
+fn keep(notice: Notice) {
+    let mut untold = UNTOLD.lock();
+    if untold.len() < MAX_UNTOLD {
+        untold.push_back(notice);
+    }
 }
 
 /// Some of the watched processes. A resource for many connections: a monitor's origin each would be dearer.
@@ -251,9 +266,7 @@ impl Sink<ErlangHost> for CallerSink<'_> {
                 self.env.send(&waiter.to, message)
             }
             event => {
-                each_message(&event, |to, build| {
-                    let _ = self.env.send(to, build(self.env));
-                });
+                each_message(&event, |to, build| self.env.send(to, build(self.env)).is_ok());
                 Ok(())
             }
         };
@@ -284,9 +297,7 @@ impl Sink<ErlangHost> for ThreadSink {
             Event::StartXmpp { to, listener, id } => {
                 self.defer(Deferred::StartXmpp { to: to.0, listener, id });
             }
-            event => each_message(&event, |to, build| {
-                let _ = self.env.send_and_clear(to, build);
-            }),
+            event => each_message(&event, |to, build| self.env.send_and_clear(to, build).is_ok()),
         }
     }
 
@@ -313,11 +324,12 @@ impl ThreadSink {
 
 type Build<'b> = dyn for<'a> Fn(Env<'a>) -> Term<'a> + 'b;
 
-/// The messages that an event becomes.
-fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &Build<'_>)) {
-    match event {
+/// The messages that an event becomes. `send` tells whether there was somebody to get it: otherwise a message is lost, as
+/// any, but for notices.
+fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &Build<'_>) -> bool) {
+    let _is_got = match event {
         // Wake-ups are built in advance, and are the sinks' own.
-        Event::Wake(_) => {}
+        Event::Wake(_) => true,
         Event::Start { to, listener, conn } => {
             send(&to.0, &|env| (atoms::dollar_start(), listener.0, conn.as_u64()).encode(env))
         }
@@ -330,7 +342,7 @@ fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &
             (tag, socket_term(env, *conn), terms::packet(env, packet, *delivery)).encode(env)
         }),
         Event::Passive { to, conn } => {
-            send(&to.0, &|env| (atoms::tcp_passive(), socket_term(env, *conn)).encode(env));
+            send(&to.0, &|env| (atoms::tcp_passive(), socket_term(env, *conn)).encode(env))
         }
         Event::Closed { to, conn, error } => {
             if let Some(errno) = error {
@@ -338,15 +350,17 @@ fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &
                     (atoms::tcp_error(), socket_term(env, *conn), terms::errno(env, *errno)).encode(env)
                 });
             }
-            send(&to.0, &|env| (atoms::tcp_closed(), socket_term(env, *conn)).encode(env));
+            send(&to.0, &|env| (atoms::tcp_closed(), socket_term(env, *conn)).encode(env))
         }
         Event::Notice(notice) => {
             let log = *LOG.lock();
-            if let Some(log) = log {
-                send(&log, &|env| notice_term(env, notice));
+            let is_told = log.is_some_and(|log| send(&log, &|env| notice_term(env, notice)));
+            if !is_told {
+                keep(*notice);
             }
+            is_told
         }
-    }
+    };
 }
 
 fn notice_term<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {

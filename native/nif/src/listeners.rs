@@ -16,9 +16,6 @@ const MAX_NETWORKS: usize = 256;
 fn listen<'a>(env: Env<'a>, number: i32, owner: LocalPid, options: Term<'a>) -> NifResult<Term<'a>> {
     let config = listener_config(options)?;
     let starter: Option<LocalPid> = entry(options, atoms::starter())?;
-    if config.mode != Mode::Accept && starter.is_none() {
-        return Err(Error::BadArg);
-    }
     let system = system()?;
     let listening = fd::duplicate(number)
         .map_err(megaphone_core::Error::Os)
@@ -128,10 +125,18 @@ fn close_listener(env: Env<'_>, id: u32) -> NifResult<Term<'_>> {
     Ok(closed.map_or_else(|error| terms::error(env, error), |()| atoms::ok().encode(env)))
 }
 
-#[rustler::nif]
+/// Looks at all connections, hence not on a normal scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn set_starter(env: Env<'_>, id: u32, starter: LocalPid) -> NifResult<Term<'_>> {
-    let set = system()?.set_starter(ListenerId(id), Pid(starter));
+    let set = system()?.set_starter(ListenerId(id), Pid(starter), &mut CallerSink { env });
     Ok(set.map_or_else(|error| terms::error(env, error), |()| atoms::ok().encode(env)))
+}
+
+/// Closes all connections and sessions of a listener, hence not on a normal scheduler.
+#[rustler::nif(schedule = "DirtyIo")]
+fn close_connections(env: Env<'_>, id: u32) -> NifResult<Atom> {
+    system()?.close_connections(ListenerId(id), &mut CallerSink { env });
+    Ok(atoms::ok())
 }
 
 #[rustler::nif]

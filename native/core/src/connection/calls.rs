@@ -6,8 +6,8 @@ use crate::cx::{Cx, Fate};
 use crate::error::Error;
 use crate::host::{Host, Owned};
 use crate::options::{Active, MAX_PACKET};
-use crate::role::http;
 use crate::role::raw::{self, Raw, Taken};
+use crate::role::{self, http};
 use crate::role::{Next, Role};
 use bytes::{Bytes, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -53,16 +53,36 @@ impl<H: Host> Connection<H> {
         true
     }
 
-    /// Somebody was started to have the connection.
-    pub(crate) fn handler_started(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
+    /// Somebody was started to have the connection. [`Error::NotOwner`]: somebody else has it already.
+    pub(crate) fn handler_started(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        process: H::Process,
+    ) -> (Result<(), Error>, Fate) {
+        match self.owner() {
+            Some(owner) if owner == process => return (Ok(()), Fate::Keep),
+            Some(_) => return (Err(Error::NotOwner), Fate::Keep),
+            None => {}
+        }
         if !self.is_starting() || matches!(self.role, Role::Stream(_)) {
-            return Fate::Keep;
+            return (Err(Error::Closed), Fate::Keep);
         }
         if !self.attach(cx, process) {
-            return self.begin_close(cx, false);
+            return (Err(Error::Closed), self.begin_close(cx, false));
         }
         // A listener's options may make it active: then what came before is its to have.
-        if self.options().active == Active::Off { Fate::Keep } else { Fate::Look }
+        (Ok(()), if self.options().active == Active::Off { Fate::Keep } else { Fate::Look })
+    }
+
+    /// Its starter has been replaced: the new one is told of it, where it waits for one.
+    pub(crate) fn ask_again(&self, cx: &mut Cx<'_, H>) {
+        if self.is_starting() {
+            let id = match &self.role {
+                Role::Stream(stream) => Some(stream.id(cx.conn)),
+                _ => None,
+            };
+            role::ask(&self.transport, cx, id);
+        }
     }
 
     /// Hands a queued connection to `process`.

@@ -71,10 +71,15 @@ pub(crate) fn first_role<H: Host>(transport: &Transport<H>, cx: &Cx<'_, H>) -> R
     }
 }
 
-/// Asks the listener's starter for somebody to have the connection. Without a starter the deadline ends it, and the log
-/// is told.
+/// Asks the listener's starter for somebody to have the connection.
 fn ask_for_owner<H: Host>(transport: &mut Transport<H>, cx: &mut Cx<'_, H>, id: Option<XmppId>) {
     transport.set_deadline(cx, transport.listener.config.start_timeout);
+    ask(transport, cx, id);
+}
+
+/// The same again, until the same deadline. Without a starter the next one is asked, or the deadline ends the connection
+/// and the log is told.
+pub(crate) fn ask<H: Host>(transport: &Transport<H>, cx: &mut Cx<'_, H>, id: Option<XmppId>) {
     if let Some(to) = *transport.listener.starter.read() {
         let listener = transport.listener.id;
         cx.sink.emit(match id {

@@ -76,7 +76,7 @@ impl<H: Host> StreamRole<H> {
         }
     }
 
-    fn id(&self, conn: Conn) -> XmppId {
+    pub(crate) fn id(&self, conn: Conn) -> XmppId {
         match self.machine.framing() {
             Framing::Tcp => XmppId::Tcp(conn),
             Framing::WebSocket | Framing::LegacyWebSocket => XmppId::WebSocket(conn),

@@ -157,14 +157,15 @@ impl<H: Host> System<H> {
         self.peek(conn, |connection| connection.get(like))?
     }
 
-    /// Somebody was started to have the connection; it closes when `process` has ended already.
+    /// Somebody was started to have the connection; it closes when `process` has ended already. [`Error::NotOwner`]:
+    /// another has it.
     pub fn handler_started(
         &self,
         conn: Conn,
         process: H::Process,
         sink: &mut dyn Sink<H>,
     ) -> Result<(), Error> {
-        self.with(conn, sink, |connection, cx| ((), connection.handler_started(cx, process)))
+        self.with(conn, sink, |connection, cx| connection.handler_started(cx, process))?
     }
 
     /// To be called when a watched process has ended.

@@ -79,10 +79,58 @@ impl<H: Host> System<H> {
         self.listener(id).map(|listener| listener.info()).ok_or(Error::Closed)
     }
 
-    /// Somebody else starts handlers from here on.
-    pub fn set_starter(&self, id: ListenerId, starter: H::Process) -> Result<(), Error> {
-        *self.listener(id).ok_or(Error::Closed)?.starter.write() = Some(starter);
+    /// Somebody else starts handlers from here on, and is told of all that wait for one: what its predecessor was told
+    /// may have ended with it. Of some it may hear twice. Takes time in proportion to all connections and sessions; locks
+    /// one at a time.
+    pub fn set_starter(
+        &self,
+        id: ListenerId,
+        starter: H::Process,
+        sink: &mut dyn Sink<H>,
+    ) -> Result<(), Error> {
+        let listener = self.listener(id).ok_or(Error::Closed)?;
+        // First of all: what begins to wait from here on, with its lock held, asks the new one.
+        *listener.starter.write() = Some(starter);
+        if listener.accepted.load(Ordering::Relaxed) == 0 {
+            // Counted before it asks: who has asked the old one has been counted.
+            return Ok(());
+        }
+        for conn in self.connections_of(id) {
+            // One that closed meanwhile is no loss.
+            let _ = self.with(conn, sink, |connection, cx| (connection.ask_again(cx), Fate::Keep));
+        }
+        for session in self.sessions_of(id) {
+            let _ = self.engine.with(session, sink, |session: &mut BoshSession<H>, cx| {
+                (session.ask(cx, Some(starter)), Fate::Keep)
+            });
+        }
         Ok(())
+    }
+
+    /// Closes what a listener has accepted, at once: its connections, and the BOSH sessions that began on one.
+    pub fn close_connections(&self, id: ListenerId, sink: &mut dyn Sink<H>) {
+        for session in self.sessions_of(id) {
+            let _ = self.engine.with(session, sink, |session: &mut BoshSession<H>, cx| {
+                ((), session.abort_with(cx, Condition::SystemShutdown))
+            });
+        }
+        for conn in self.connections_of(id) {
+            let _ = self.abort(conn, sink);
+        }
+    }
+
+    fn connections_of(&self, id: ListenerId) -> impl Iterator<Item = Conn> {
+        self.engine.shards.iter().flat_map(|shard| shard.connections.ids()).filter(move |conn| {
+            let listener =
+                self.engine.peek(*conn, |connection: &mut Connection<H>| connection.transport().listener.id);
+            listener == Ok(id)
+        })
+    }
+
+    fn sessions_of(&self, id: ListenerId) -> impl Iterator<Item = Conn> {
+        self.engine.shards.iter().flat_map(|shard| shard.sessions.ids()).filter(move |session| {
+            self.engine.peek(*session, |session: &mut BoshSession<H>| session.listener()) == Ok(id)
+        })
     }
 
     /// Takes an accepted connection of a listener in [`Mode::Accept`]; `process` has it then. `None`: the

@@ -19,6 +19,7 @@ mod proxied;
 mod reading;
 mod refusals;
 mod requests;
+mod starters;
 mod stream_pace;
 mod streams;
 mod stress;

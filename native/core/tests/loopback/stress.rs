@@ -16,7 +16,7 @@ fn streams_under_traffic_lose_nothing_while_others_have_their_locks() {
     let xmpp = ListenerConfig { mode: Mode::Xmpp, ..ListenerConfig::default() };
     let port = node.listen(xmpp, Some(&node.spawn()));
     let starter = node.spawn();
-    node.system.set_starter(port.id, starter.pid).unwrap();
+    node.system.set_starter(port.id, starter.pid, &mut node.sink()).unwrap();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut running = Vec::new();
