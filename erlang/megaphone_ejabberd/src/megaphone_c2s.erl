@@ -125,6 +125,4 @@ log_accepted({ok, Pid}, Peer, Local) ->
     ?INFO_MSG("(~p) Accepted connection ~ts -> ~ts",
               [Pid, ejabberd_config:may_hide_data(megaphone_ejabberd_listener:endpoint(Peer)),
                megaphone_ejabberd_listener:endpoint(Local)]),
-    {ok, Pid};
-log_accepted(NotStarted, _Peer, _Local) ->
-    NotStarted.
+    {ok, Pid}.
