@@ -305,7 +305,7 @@ fn a_handler_that_died_before_it_began_ends_the_connection() {
     let conn = starter.started();
     let handler = node.spawn();
     node.kill(&handler);
-    node.system.handler_started(conn, handler.pid, &mut node.sink()).unwrap();
+    assert_eq!(node.system.handler_started(conn, handler.pid, &mut node.sink()), Err(Error::Closed));
     assert_eq!(read_to_end(&client), b"");
     node.emptied();
 }
