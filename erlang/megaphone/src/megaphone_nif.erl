@@ -172,7 +172,7 @@ stats() -> ?NOT_LOADED.
 connections() -> ?NOT_LOADED.
 
 %% A descriptor from which a byte can be read when there are messages for wake/0 to send, and no other before all have been
-%% sent. It stays the library's.
+%% sent. It stays the library's. The next call gives another one.
 -spec waker() -> {ok, Fd :: non_neg_integer()} | {error, inet:posix()}.
 waker() -> ?NOT_LOADED.
 

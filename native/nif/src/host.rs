@@ -79,11 +79,11 @@ const MAX_UNTOLD: usize = 16;
 /// What a thread of ours sends is allocated there, and the VM has such blocks freed by its auxiliary thread, which has to be
 /// woken for each: 20 microseconds a message. So a reactor writes a byte into a pipe, which is a port of that
 /// process; and while that has not had its turn, more gathers without any.
-static WAKER: Mutex<Waker> = Mutex::new(Waker { pipe: None, deferred: VecDeque::new() });
+static WAKER: Mutex<Waker> = Mutex::new(Waker { pipes: VecDeque::new(), deferred: VecDeque::new() });
 
 struct Waker {
-    /// Where to read, for the port, and where to write.
-    pipe: Option<(OwnedFd, OwnedFd)>,
+    /// Where to read, for the port, and where to write. The last is the present port's.
+    pipes: VecDeque<(OwnedFd, OwnedFd)>,
     deferred: VecDeque<Deferred>,
 }
 
@@ -99,15 +99,23 @@ enum Deferred {
 /// Messages sent in one call, which takes less than 100 microseconds.
 const SENT_AT_ONCE: usize = 64;
 
+/// Pipes that are kept for ports to come, the first again when all have been used.
+const MAX_PIPES: usize = 16;
+
 /// The descriptor that has a byte to read when there is something to be sent. It stays ours.
+///
+/// Another one for each port: a port ends some time after its process. Until then it takes bytes that are the next one's,
+/// and at its end the VM's attention to the descriptor, though the next port has that by then.
 pub(crate) fn waker_fd() -> Result<i32, Errno> {
     let mut waker = WAKER.lock();
-    let pipe = match waker.pipe.take() {
+    let used = if waker.pipes.len() < MAX_PIPES { None } else { waker.pipes.pop_front() };
+    let pipe = match used {
+        // What is left in it wakes the process once in vain.
         Some(pipe) => pipe,
         None => rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?,
     };
     let fd = pipe.0.as_raw_fd();
-    waker.pipe = Some(pipe);
+    waker.pipes.push_back(pipe);
     Ok(fd)
 }
 
@@ -315,7 +323,7 @@ impl ThreadSink {
     fn defer(&mut self, message: Deferred) {
         let mut waker = WAKER.lock();
         waker.deferred.push_back(message);
-        if let (Some((_, write)), 1) = (&waker.pipe, waker.deferred.len()) {
+        if let (Some((_, write)), 1) = (waker.pipes.back(), waker.deferred.len()) {
             // Fails only when it is full, and then the process is awake.
             let _ = rustix::io::write(write, b"!");
         }
@@ -327,22 +335,26 @@ type Build<'b> = dyn for<'a> Fn(Env<'a>) -> Term<'a> + 'b;
 /// The messages that an event becomes. `send` tells whether there was somebody to get it: otherwise a message is lost, as
 /// any, but for notices.
 fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &Build<'_>) -> bool) {
-    let _is_got = match event {
+    match event {
         // Wake-ups are built in advance, and are the sinks' own.
-        Event::Wake(_) => true,
+        Event::Wake(_) => {}
         Event::Start { to, listener, conn } => {
-            send(&to.0, &|env| (atoms::dollar_start(), listener.0, conn.as_u64()).encode(env))
+            send(&to.0, &|env| (atoms::dollar_start(), listener.0, conn.as_u64()).encode(env));
         }
         Event::StartXmpp { to, listener, id } => {
-            send(&to.0, &|env| (atoms::dollar_start(), listener.0, session_term(env, *id)).encode(env))
+            send(&to.0, &|env| (atoms::dollar_start(), listener.0, session_term(env, *id)).encode(env));
         }
-        Event::XmppReady { to, .. } => send(&to.0, &|env| atoms::dollar_recv().encode(env)),
-        Event::Data { to, conn, packet, delivery } => send(&to.0, &|env| {
-            let tag = if terms::is_http(packet) { atoms::http() } else { atoms::tcp() };
-            (tag, socket_term(env, *conn), terms::packet(env, packet, *delivery)).encode(env)
-        }),
+        Event::XmppReady { to, .. } => {
+            send(&to.0, &|env| atoms::dollar_recv().encode(env));
+        }
+        Event::Data { to, conn, packet, delivery } => {
+            send(&to.0, &|env| {
+                let tag = if terms::is_http(packet) { atoms::http() } else { atoms::tcp() };
+                (tag, socket_term(env, *conn), terms::packet(env, packet, *delivery)).encode(env)
+            });
+        }
         Event::Passive { to, conn } => {
-            send(&to.0, &|env| (atoms::tcp_passive(), socket_term(env, *conn)).encode(env))
+            send(&to.0, &|env| (atoms::tcp_passive(), socket_term(env, *conn)).encode(env));
         }
         Event::Closed { to, conn, error } => {
             if let Some(errno) = error {
@@ -350,7 +362,7 @@ fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &
                     (atoms::tcp_error(), socket_term(env, *conn), terms::errno(env, *errno)).encode(env)
                 });
             }
-            send(&to.0, &|env| (atoms::tcp_closed(), socket_term(env, *conn)).encode(env))
+            send(&to.0, &|env| (atoms::tcp_closed(), socket_term(env, *conn)).encode(env));
         }
         Event::Notice(notice) => {
             let log = *LOG.lock();
@@ -358,9 +370,8 @@ fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &
             if !is_told {
                 keep(*notice);
             }
-            is_told
         }
-    };
+    }
 }
 
 fn notice_term<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
