@@ -88,7 +88,10 @@ stop(#{peer := Peer, os_pid := OsPid, state := State}) ->
     Monitor = monitor(process, Peer),
     _ = is_process_alive(Peer) andalso os:cmd("kill -TERM " ++ OsPid),
     receive
-        {'DOWN', Monitor, process, Peer, _} -> ok
+        {'DOWN', Monitor, process, Peer, _} ->
+            %% An application that has failed to end would hold up the node for its time-outs.
+            [] = log_lines(State, "shutdown_error"),
+            ok
     after ?STOP_TIMEOUT ->
         _ = os:cmd("kill -KILL " ++ OsPid),
         error({ejabberd_did_not_stop, log(State)})

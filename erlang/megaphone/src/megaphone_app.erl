@@ -8,7 +8,6 @@
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Arguments) ->
-    ok = application:unset_env(megaphone, is_stopped),
     case megaphone_nif:load() of
         ok -> megaphone_sup:start_link();
         {error, {cannot_load, File, Why, Fix} = Reason} ->
@@ -23,13 +22,15 @@ prep_stop(State) ->
     _ = whereis(megaphone_sup) =:= undefined orelse close_all(),
     State.
 
+%% The name goes with this process, which ends when the application has. No call to the application controller: on the
+%% way to a halt it waits for this function.
 close_all() ->
-    ok = application:set_env(megaphone, is_stopped, true),
+    true = register(megaphone_stopping, self()),
     megaphone_nif:stop().
 
-%% Whether somebody has stopped the application, or is doing so; not whether it has failed.
+%% Whether the application does not run, or is being stopped.
 -spec is_stopped() -> boolean().
-is_stopped() -> application:get_env(megaphone, is_stopped, false).
+is_stopped() -> whereis(megaphone_stopping) =/= undefined orelse whereis(megaphone_sup) =:= undefined.
 
 -spec stop(term()) -> ok.
 stop(_State) -> ok.
