@@ -3,6 +3,7 @@
 //! Today that is a socket. A stream of a link (the external connection manager's) becomes a second variant.
 
 use crate::options::Opt;
+use megaphone_proto::proxy;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -17,6 +18,15 @@ pub enum Address {
     Ip(SocketAddr),
     /// A unix socket; the path is empty when it has none.
     Local(Vec<u8>),
+}
+
+impl From<proxy::Address> for Address {
+    fn from(address: proxy::Address) -> Self {
+        match address {
+            proxy::Address::Ip(ip) => Self::Ip(ip),
+            proxy::Address::Unix(path) => Self::Local(path),
+        }
+    }
 }
 
 pub(crate) enum Carrier {

@@ -25,7 +25,6 @@ mod error;
 mod faults;
 mod host;
 mod id;
-mod ingress;
 mod listener;
 mod mailbox;
 mod notices;

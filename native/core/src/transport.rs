@@ -6,7 +6,7 @@ use crate::carrier::{Address, Carrier};
 use crate::cx::{Cx, Fate};
 use crate::error::Error;
 use crate::host::Host;
-use crate::ingress::Ingress;
+use crate::listener::Ingress;
 use crate::options::{Opt, SocketOptions};
 use crate::outbound::Outbound;
 use crate::stats::Traffic;

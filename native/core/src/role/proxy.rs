@@ -8,7 +8,7 @@ use crate::transport::Transport;
 use bytes::Buf;
 use megaphone_proto::proxy;
 
-/// Only a peer that may speak for others is read. `None` when that is settled.
+/// Only a peer that may speak for others is read.
 pub(crate) fn begin<H: Host>(transport: &mut Transport<H>, cx: &mut Cx<'_, H>) -> Next<H> {
     let Some(settings) = &transport.listener.config.proxy_protocol else { return Next::Keep };
     let is_trusted = match transport.carrier.peer() {
