@@ -25,7 +25,7 @@ pub(crate) struct Memory {
 const MEGABYTE: f64 = 1024.0 * 1024.0;
 
 /// With contacts a session holds more, and more differs between sessions. Whether packing pays is then the question.
-const MOST_OF_UNPACKED: f64 = 1.0;
+const MOST_OF_UNPACKED: f64 = 0.6;
 /// So many sessions are asked whether they know their contacts.
 const ASKED: usize = 100;
 
