@@ -125,14 +125,9 @@ start(Conn) ->
 
 %% The same where the listener is known. An XMPP session gets its c2s. ignore: it is over already, or has been started.
 -spec start(listener(), conn() | megaphone_nif:xmpp_socket()) -> {ok, pid()} | ignore | {error, term()}.
-start(Listener, {_, _} = Session) ->
-    case megaphone_listener:xmpp_handler(Listener) of
-        {ok, Handler} -> megaphone_starter:start_xmpp_handler(Handler, Session);
-        error -> {error, no_listener}
-    end;
-start(Listener, Conn) ->
-    case megaphone_listener:handler(Listener) of
-        {ok, Handler} -> megaphone_starter:start_handler(Handler, Conn);
+start(Listener, Socket) ->
+    case megaphone_registry:lookup(Listener) of
+        {ok, Facts} -> megaphone_starter:start(Socket, Facts);
         error -> {error, no_listener}
     end.
 

@@ -6,7 +6,7 @@
 -behaviour(gen_server).
 
 -export([start_link/2, open_for_accept/2, listen/4, place_name/1, close/1, drain/2]).
--export([handler/1, xmpp_handler/1, accepted_options/1, sockname/1, all/0]).
+-export([accepted_options/1, sockname/1, is_open/1, all/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -export_type([handlers/0]).
@@ -122,14 +122,6 @@ process(Listener) ->
 
 %% --- facts
 
-%% The handler of a listener that accepts or has connections.
--spec handler(megaphone:listener()) -> {ok, megaphone_starter:handler()} | error.
-handler(Listener) -> fact(handler, Listener).
-
-%% The same for XMPP sessions.
--spec xmpp_handler(megaphone:listener()) -> {ok, megaphone_starter:xmpp_handler()} | error.
-xmpp_handler(Listener) -> fact(xmpp_handler, Listener).
-
 %% What gen_tcp:accept has to set on a connection of this listener.
 -spec accepted_options(megaphone:listener()) -> [gen_tcp:option()].
 accepted_options(Listener) ->
@@ -159,6 +151,8 @@ fact(Name, Listener) ->
         _ -> error
     end.
 
+%% Whether it accepts.
+-spec is_open(megaphone:listener()) -> boolean().
 is_open(Listener) ->
     case megaphone_nif:listener_info(Listener) of
         #{is_open := IsOpen} -> IsOpen;

@@ -40,15 +40,9 @@ start(Spec) ->
     end.
 
 with_number(Pid, #{name := Name}) ->
-    case lists:reverse([Listener || Listener <- megaphone_registry:of_name(Name), is_of(Pid, Listener)]) of
-        [Listener | _] -> {ok, Pid, Listener};
-        [] -> {error, closed}  % it has ended already
-    end.
-
-is_of(Pid, Listener) ->
-    case megaphone_registry:lookup(Listener) of
-        {ok, #{supervisor := Pid}} -> true;
-        _ -> false
+    case [Listener || {Listener, #{name := Its, supervisor := Of}} <- megaphone_registry:all(), Its =:= Name, Of =:= Pid] of
+        [] -> {error, closed};  % it has ended already
+        Listeners -> {ok, Pid, lists:last(Listeners)}
     end.
 
 %% The place's errors are gen_tcp:listen's.

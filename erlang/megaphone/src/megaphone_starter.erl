@@ -6,7 +6,7 @@
 -module(megaphone_starter).
 -behaviour(gen_server).
 
--export([start_link/3, is_handler/1, start_handler/2, start_xmpp_handler/2]).
+-export([start_link/3, is_handler/1, start/2]).
 %% Starting point of a handler's process.
 -export([run/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
@@ -33,9 +33,14 @@ is_handler({M, F, A}) -> is_atom(M) andalso is_atom(F) andalso is_list(A);
 is_handler({start, M, F, A}) -> is_handler({M, F, A});
 is_handler(_) -> false.
 
-%% Starts the handler of a connection that waits for one, and makes it the owner. ignore: the connection has a handler,
-%% or has ended meanwhile.
--spec start_handler(handler(), megaphone:conn()) -> {ok, pid()} | ignore | {error, term()}.
+%% Starts the process of a connection or session that waits for one. A connection's becomes its owner. ignore: it has a
+%% process, or is over. no_listener: its listener has no handler for such.
+-spec start(megaphone:conn() | megaphone_nif:xmpp_socket(), megaphone_listener:handlers() | megaphone_registry:facts()) ->
+    {ok, pid()} | ignore | {error, term()}.
+start({_, _} = Session, #{xmpp_handler := Handler}) -> start_xmpp_handler(Handler, Session);
+start(Conn, #{handler := Handler}) when is_integer(Conn) -> start_handler(Handler, Conn);
+start(_Socket, _Handlers) -> {error, no_listener}.
+
 start_handler(Handler, Conn) ->
     %% A start may be told twice: before and after a starter was replaced.
     case megaphone_nif:owner(Conn) of
@@ -55,7 +60,6 @@ start_first_handler({start, M, F, A}, Conn) ->
 start_first_handler(Handler, Conn) ->
     {ok, proc_lib:spawn(?MODULE, run, [Handler, Conn])}.
 
--spec start_xmpp_handler(xmpp_handler(), megaphone_nif:xmpp_socket()) -> {ok, pid()} | ignore | {error, term()}.
 start_xmpp_handler({start, M, F, A}, Socket) ->
     case apply(M, F, [Socket | A]) of
         {ok, Pid} -> {ok, Pid};
@@ -120,10 +124,6 @@ start(Listener, Socket, Handlers) ->
     catch
         Class:Reason:Stack -> not_started(Listener, Socket, {Class, Reason, Stack})
     end.
-
-start({_, _} = Session, #{xmpp_handler := Handler}) -> start_xmpp_handler(Handler, Session);
-start(Conn, #{handler := Handler}) when is_integer(Conn) -> start_handler(Handler, Conn);
-start(_Socket, _Handlers) -> {error, no_handler}.
 
 not_started(Listener, Socket, Reason) ->
     ?LOG_ERROR("Megaphone could not start a handler for connection ~w of listener ~w and closes it: ~tp",

@@ -176,11 +176,7 @@ lost(Reason, Serving) ->
         false -> Serving
     end.
 
-is_open(#serving{listener = Listener}) ->
-    case megaphone_nif:listener_info(Listener) of
-        #{is_open := IsOpen} -> IsOpen;
-        {error, closed} -> false
-    end.
+is_open(#serving{listener = Listener}) -> megaphone_listener:is_open(Listener).
 
 retry(#serving{delay = Delay} = Serving, Format, Arguments) ->
     _ = erlang:send_after(Delay, self(), recover),
