@@ -39,7 +39,8 @@
 %% it had no message for HibernateAfter milliseconds and its client is logged in.
 %%
 %% It takes the session itself: whoever starts it may end at any time. One that comes second finds the session taken, or
-%% over, and ends. Doesn't wait for the process to be set up: on a busy node every login would wait for its turn in the run queue twice.
+%% over, and ends. Doesn't wait for the process to be set up: on a busy node every login would wait for its turn in the
+%% run queue twice.
 -spec start(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) -> {ok, pid()}.
 start(Socket, Options, HibernateAfter) ->
     {ok, proc_lib:spawn(?MODULE, enter, [Socket, Options, HibernateAfter])}.

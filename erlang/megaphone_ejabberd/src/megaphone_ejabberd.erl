@@ -89,9 +89,9 @@ release_changed_listeners() ->
                    is_pid(Pid), lists:member(EndPoint, Old)],
     lists:foreach(fun megaphone_ejabberd_listener:release/1, Pids).
 
-%% ejabberd_stopping, and the end of this application. ejabberd_sm will tell the sessions that the server stops, but doesn't wait for them to tell their
-%% clients; on stock, those under ejabberd_c2s_sup that didn't get to it are killed. Here everybody is told before
-%% anything is stopped. Who comes back meanwhile is not accepted.
+%% ejabberd_stopping, and the end of this application. ejabberd_sm will tell the sessions that the server stops, but
+%% doesn't wait for them to tell their clients; on stock, those under ejabberd_c2s_sup that didn't get to it are killed.
+%% Here everybody is told before anything is stopped. Who comes back meanwhile is not accepted.
 -spec say_goodbye() -> ok.
 say_goodbye() ->
     Listeners = [Listener || #{id := Listener, xmpp_handler := _} <- megaphone_listener:all()],
