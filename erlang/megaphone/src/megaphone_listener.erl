@@ -66,11 +66,15 @@ listen_as_told(Port, SocketOptions, Owner, Options) when is_integer(Port) ->
 listen_as_told({fd, Fd}, _SocketOptions, Owner, Options) ->
     native(Fd, undefined, Owner, Options);
 listen_as_told(Socket, _SocketOptions, Owner, Options) ->
-    case {inet:getfd(Socket), inet:sockname(Socket)} of
+    case {descriptor(Socket), inet:sockname(Socket)} of
         {{ok, Fd}, {ok, SockName}} -> native(Fd, SockName, Owner, Options);
         {{error, _} = Error, _} -> Error;
         {_, {error, _} = Error} -> Error
     end.
+
+%% Of OTP's other sockets inet:getfd/1 knows nothing: those of {inet_backend, socket}, an option and a setting of a node.
+descriptor({'$inet', gen_tcp_socket, {_, Socket}}) -> socket:getopt(Socket, otp, fd);
+descriptor(Socket) -> inet:getfd(Socket).
 
 native(Fd, SockName, Owner, Options) ->
     try megaphone_nif:listen(Fd, Owner, Options) of

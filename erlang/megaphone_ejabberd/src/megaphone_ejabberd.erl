@@ -1,7 +1,7 @@
 %% What native XMPP sessions take from ejabberd's configuration, and what they do when ejabberd reloads or stops.
 -module(megaphone_ejabberd).
 
--export([listener_started/0, c2s_limits/0, max_stanza/1]).
+-export([listener_started/0, c2s_limits/0, max_stanza/1, is_native_bosh/1]).
 %% Hooks of ejabberd.
 -export([configure/0, configure/1, release_changed_listeners/0, say_goodbye/0]).
 
@@ -23,6 +23,7 @@
 %% To be called by a listener before it accepts.
 -spec listener_started() -> ok.
 listener_started() ->
+    ok = megaphone_ejabberd_versions:warn_if_untested(),
     %% A hook that is there already is not added again.
     ok = ejabberd_hooks:add(config_reloaded, ?MODULE, configure, ?HOOK_PRIORITY),
     ok = ejabberd_hooks:add(config_reloaded, ?MODULE, release_changed_listeners, ?RELEASE_PRIORITY),
@@ -51,6 +52,7 @@ configure() ->
     }).
 
 %% A session with prebind begins logged in, as somebody: stock mod_bosh makes those.
+-spec is_native_bosh(Host :: binary()) -> boolean().
 is_native_bosh(Host) ->
     gen_mod:is_loaded(Host, mod_bosh) andalso not mod_bosh_opt:prebind(Host).
 
@@ -64,11 +66,11 @@ bosh_options(Host) ->
 
 %% What sessions over WebSocket and BOSH share with those over TCP: the limits of the first c2s listener. ejabberd's own
 %% function for it knows listeners by the module ejabberd_c2s alone.
--spec c2s_limits() -> [{access | shaper | max_stanza_size, term()}].
+-spec c2s_limits() -> [{atom(), term()}].
 c2s_limits() ->
     case [Options || {_, Module, Options} <- ejabberd_option:listen(),
                      Module =:= ejabberd_c2s orelse Module =:= megaphone_c2s] of
-        [Options | _] -> maps:to_list(maps:with([access, shaper, max_stanza_size], Options));
+        [Options | _] -> maps:to_list(maps:with(megaphone_ejabberd_versions:limit_names(), Options));
         [] -> []
     end.
 
