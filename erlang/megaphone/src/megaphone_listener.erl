@@ -52,7 +52,11 @@ enter({error, _} = Error, _Accepted) ->
 -spec listen(megaphone:place(), [gen_tcp:listen_option()], Owner :: pid(), megaphone_nif:listen_options()) ->
     {ok, megaphone:listener(), SockName :: term()} | {error, term()}.
 listen(Place, SocketOptions, Owner, Options) ->
-    listen_as_told(Place, [{reuseaddr, true} | SocketOptions], Owner, Options).
+    listen_as_told(Place, with_reuseaddr(SocketOptions), Owner, Options).
+
+%% inet_backend has to be the first.
+with_reuseaddr([{inet_backend, _} = Backend | SocketOptions]) -> [Backend, {reuseaddr, true} | SocketOptions];
+with_reuseaddr(SocketOptions) -> [{reuseaddr, true} | SocketOptions].
 
 listen_as_told(Port, SocketOptions, Owner, Options) when is_integer(Port) ->
     case gen_tcp:listen(Port, SocketOptions) of

@@ -149,7 +149,7 @@ start_handler(Socket, Options) -> ejabberd_http:start(gen_tcp, Socket, Options).
 start_session({Transport, _} = Socket, HibernateAfter, ListenerOptions) ->
     case megaphone_nif:xmpp_facts(Socket) of
         {ok, Facts} ->
-            case {is_served(Transport, Facts), client_options(Facts)} of
+            case {is_served(Transport), client_options(Facts)} of
                 {true, {ok, Client}} ->
                     Options = Client ++ transport_options(Transport, ListenerOptions),
                     megaphone_c2s:start_c2s(Socket, Options, HibernateAfter);
@@ -167,11 +167,11 @@ start_session({Transport, _} = Socket, HibernateAfter, ListenerOptions) ->
 transport_options(http_bind, _ListenerOptions) -> [{xml_socket, true} | megaphone_ejabberd:c2s_limits()];
 transport_options(websocket, ListenerOptions) -> megaphone_ejabberd:c2s_limits() ++ ListenerOptions.
 
-%% gen_mod:stop_module/2 tells nobody that mod_bosh has gone.
-is_served(http_bind, #{host := Host}) -> megaphone_ejabberd:is_native_bosh(Host);
-is_served(_Transport, _Facts) -> true.
+%% gen_mod:stop_module/2 tells nobody that mod_bosh has gone from a host.
+is_served(http_bind) -> megaphone_ejabberd:are_bosh_hosts_known();
+is_served(websocket) -> true.
 
-%% The next request goes to mod_bosh's own answer.
+%% The next request is the library's or mod_bosh's, as it should be.
 not_served(Socket) ->
     ok = megaphone_ejabberd:configure(),
     _ = megaphone_nif:xmpp_abort(Socket),

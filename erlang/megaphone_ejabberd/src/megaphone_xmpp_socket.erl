@@ -31,6 +31,10 @@
 -define(LOOK_INTERVAL, 1000).
 -define(STOP_TIMEOUT, 3000).
 
+%% Messages that end a session: of ejabberd_c2s:stop_async/1, of another session in its place, and of a kick.
+-define(IS_STOP(Message), (Message =:= {'$gen_cast', stop} orelse Message =:= replaced orelse
+                           (tuple_size(Message) =:= 2 andalso element(1, Message) =:= exit))).
+
 %% A shaper is opaque, and has no function that tells its rate.
 -dialyzer({no_opaque, rate/1}).
 
@@ -84,7 +88,7 @@ await_room(Ref, Deadline) ->
     receive
         {'$megaphone', Ref} ->
             ready;
-        {'$gen_cast', stop} = Stop ->
+        Stop when ?IS_STOP(Stop) ->
             Result = await_last_room(Ref, min(Deadline, deadline(?STOP_TIMEOUT))),
             _ = self() ! Stop,
             Result
