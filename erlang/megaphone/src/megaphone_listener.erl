@@ -52,14 +52,11 @@ enter({error, _} = Error, _Accepted) ->
 -spec listen(megaphone:place(), [gen_tcp:listen_option()], Owner :: pid(), megaphone_nif:listen_options()) ->
     {ok, megaphone:listener(), SockName :: term()} | {error, term()}.
 listen(Place, SocketOptions, Owner, Options) ->
-    listen_as_told(Place, with_reuseaddr(SocketOptions), Owner, Options).
+    listen_as_told(Place, [{reuseaddr, true} | lists:keydelete(inet_backend, 1, SocketOptions)], Owner, Options).
 
-%% inet_backend has to be the first.
-with_reuseaddr([{inet_backend, _} = Backend | SocketOptions]) -> [Backend, {reuseaddr, true} | SocketOptions];
-with_reuseaddr(SocketOptions) -> [{reuseaddr, true} | SocketOptions].
-
+%% It is closed as soon as it has been copied: one of {inet_backend, socket} would leave the copy blocking.
 listen_as_told(Port, SocketOptions, Owner, Options) when is_integer(Port) ->
-    case gen_tcp:listen(Port, SocketOptions) of
+    case gen_tcp:listen(Port, [{inet_backend, inet} | SocketOptions]) of
         {ok, Socket} ->
             try listen_as_told(Socket, [], Owner, Options)
             after ok = gen_tcp:close(Socket)
@@ -76,8 +73,14 @@ listen_as_told(Socket, _SocketOptions, Owner, Options) ->
         {_, {error, _} = Error} -> Error
     end.
 
-%% Of OTP's other sockets inet:getfd/1 knows nothing: those of {inet_backend, socket}, an option and a setting of a node.
-descriptor({'$inet', gen_tcp_socket, {_, Socket}}) -> socket:getopt(Socket, otp, fd);
+%% inet:getfd/1 knows nothing of the sockets of {inet_backend, socket}, an option and a setting of a node. OTP makes such a
+%% socket blocking before it closes it, and with it all copies of the descriptor. A reactor in accept would wait for a client
+%% then, and serve nobody: so there is a time-out, the shortest there is, for that moment.
+descriptor({'$inet', gen_tcp_socket, {_, Socket}}) ->
+    case socket:setopt(Socket, {socket, rcvtimeo}, #{sec => 0, usec => 1}) of
+        ok -> socket:getopt(Socket, otp, fd);
+        {error, _} = Error -> Error
+    end;
 descriptor(Socket) -> inet:getfd(Socket).
 
 native(Fd, SockName, Owner, Options) ->

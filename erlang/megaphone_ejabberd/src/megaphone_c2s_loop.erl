@@ -58,7 +58,8 @@ enter(Socket, Options, HibernateAfter) ->
 -spec init({megaphone_xmpp_socket:socket(), [proplists:property()]}) -> {ok, state(), timeout()}.
 init({Socket, Options}) ->
     MaxQueue = proplists:get_value(max_queue, ejabberd_config:fsm_limit_opts(Options), infinity),
-    ok = megaphone_xmpp_socket:open_session({Socket, MaxQueue, proplists:get_value(send_timeout, Options, infinity)}),
+    SendTimeout = proplists:get_value(send_timeout, Options, infinity),
+    ok = megaphone_xmpp_socket:open_session({Socket, MaxQueue, SendTimeout}),
     _ = put(?NEW, true),
     xmpp_stream_in:init([ejabberd_c2s, {megaphone_xmpp_socket, Socket}, Options]).
 

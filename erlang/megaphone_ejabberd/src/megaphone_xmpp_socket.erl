@@ -31,6 +31,9 @@
 -define(LOOK_INTERVAL, 1000).
 -define(STOP_TIMEOUT, 3000).
 
+%% How many messages may wait where max_fsm_queue is not set. ejabberd's listeners have this default, but don't pass it on.
+-define(MAX_WAITING, 10000).
+
 %% Messages that end a session: of ejabberd_c2s:stop_async/1, of another session in its place, and of a kick.
 -define(IS_STOP(Message), (Message =:= {'$gen_cast', stop} orelse Message =:= replaced orelse
                            (tuple_size(Message) =:= 2 andalso element(1, Message) =:= exit))).
@@ -107,7 +110,7 @@ await_last_room(Ref, Deadline) ->
 is_flooded() ->
     {_, MaxQueue, _} = session(),
     {message_queue_len, Length} = process_info(self(), message_queue_len),
-    Length > MaxQueue.  % no integer is greater than the atom infinity
+    Length > min(MaxQueue, ?MAX_WAITING).  % the atom infinity is greater than any integer
 
 deadline(infinity) -> infinity;
 deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
