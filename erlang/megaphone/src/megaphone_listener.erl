@@ -54,7 +54,8 @@ enter({error, _} = Error, _Accepted) ->
 listen(Place, SocketOptions, Owner, Options) ->
     listen_as_told(Place, [{reuseaddr, true} | lists:keydelete(inet_backend, 1, SocketOptions)], Owner, Options).
 
-%% It is closed as soon as it has been copied: one of {inet_backend, socket} would leave the copy blocking.
+%% Always with OTP's older backend: the other makes a socket blocking when it closes it, here as soon as it has been copied,
+%% and the copy with it.
 listen_as_told(Port, SocketOptions, Owner, Options) when is_integer(Port) ->
     case gen_tcp:listen(Port, [{inet_backend, inet} | SocketOptions]) of
         {ok, Socket} ->
@@ -73,14 +74,8 @@ listen_as_told(Socket, _SocketOptions, Owner, Options) ->
         {_, {error, _} = Error} -> Error
     end.
 
-%% inet:getfd/1 knows nothing of the sockets of {inet_backend, socket}, an option and a setting of a node. OTP makes such a
-%% socket blocking before it closes it, and with it all copies of the descriptor. A reactor in accept would wait for a client
-%% then, and serve nobody: so there is a time-out, the shortest there is, for that moment.
-descriptor({'$inet', gen_tcp_socket, {_, Socket}}) ->
-    case socket:setopt(Socket, {socket, rcvtimeo}, #{sec => 0, usec => 1}) of
-        ok -> socket:getopt(Socket, otp, fd);
-        {error, _} = Error -> Error
-    end;
+%% inet:getfd/1 knows nothing of the sockets of {inet_backend, socket}, an option and a setting of a node.
+descriptor({'$inet', gen_tcp_socket, {_, Socket}}) -> socket:getopt(Socket, otp, fd);
 descriptor(Socket) -> inet:getfd(Socket).
 
 native(Fd, SockName, Owner, Options) ->
