@@ -3,7 +3,7 @@
 -module(megaphone_api_SUITE).
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([handlers_are_funs_and_mfas/1, listener_on_a_descriptor/1, listener_on_a_socket/1, listeners_are_listed/1,
+-export([handlers_are_funs_and_mfas/1, listener_on_a_descriptor/1, listener_on_a_socket/1, listeners_on_another_inet_backend/1, listeners_are_listed/1,
          bad_arguments_are_refused/1, stopped_listener_keeps_its_connections/1, closed_connection_is_gone/1,
          crashing_handler_is_logged_once/1, handler_that_does_not_start_costs_its_connection/1]).
 -export([drain_waits_for_connections/1, drain_closes_what_is_left/1, handlers_belong_to_the_caller/1,
@@ -25,7 +25,8 @@
 suite() -> [{timetrap, {minutes, 1}}].
 
 all() ->
-    [handlers_are_funs_and_mfas, listener_on_a_descriptor, listener_on_a_socket, listeners_are_listed,
+    [handlers_are_funs_and_mfas, listener_on_a_descriptor, listener_on_a_socket,
+     listeners_on_another_inet_backend, listeners_are_listed,
      bad_arguments_are_refused, stopped_listener_keeps_its_connections, closed_connection_is_gone,
      crashing_handler_is_logged_once, handler_that_does_not_start_costs_its_connection,
      drain_waits_for_connections, drain_closes_what_is_left, handlers_belong_to_the_caller,
@@ -99,6 +100,19 @@ handlers_are_funs_and_mfas(_Config) ->
     {_, StartPort} = start({start, proc_lib, start_handler_that_is_none, []}),
     ?assertEqual([<<"hello fun">>, <<"hello mfa">>, <<>>],
                  [receive_all(connect(Port)) || Port <- [FunPort, MfaPort, StartPort]]).
+
+%% OTP makes a socket of that kind blocking when it closes it, with all copies: a reactor would wait in accept for ever.
+listeners_on_another_inet_backend(_Config) ->
+    {ok, Socket} = gen_tcp:listen(0, [{inet_backend, socket}, {ip, ?LOOPBACK}]),
+    {ok, _} = megaphone:start_listener(Socket, fun ?MODULE:echo/1),
+    {ok, {_, Port}} = inet:sockname(Socket),
+    First = connect_to_echo(Port),
+    ok = gen_tcp:close(Socket),
+    Second = connect_to_echo(Port),
+    {ok, Listener} = megaphone:start_listener(
+        0, fun ?MODULE:echo/1, #{socket => [{inet_backend, socket}, {ip, ?LOOPBACK}]}),
+    Third = connect_to_echo(port(Listener)),
+    lists:foreach(fun echoes/1, [First, Second, Third]).
 
 listener_on_a_socket(_Config) ->
     {ok, Socket} = gen_tcp:listen(0, [{ip, ?LOOPBACK}]),

@@ -26,6 +26,7 @@
     listeners => [iodata()],
     replace => [{Line :: string(), By :: string()}],  % a Line is there exactly once
     options => iodata(),                              % top-level lines
+    arguments => [string()],                          % of erl
     descriptors => pos_integer()                      % its limit of open files, else ours
 }.
 
@@ -51,7 +52,7 @@ start(HttpModule, Directory, Changes) ->
         connection => standard_io,
         wait_boot => ?START_TIMEOUT,
         exec => executable(State, Changes),
-        args => ["-ejabberd", "quiet", "true", "-pa", filename:dirname(code:which(?MODULE))],
+        args => ["-ejabberd", "quiet", "true", "-pa", filename:dirname(code:which(?MODULE)) | maps:get(arguments, Changes, [])],
         env => [{"MEGAPHONE_LIB", filename:dirname(code:lib_dir(megaphone))}]
     }),
     Ejabberd = #{

@@ -52,10 +52,12 @@ enter({error, _} = Error, _Accepted) ->
 -spec listen(megaphone:place(), [gen_tcp:listen_option()], Owner :: pid(), megaphone_nif:listen_options()) ->
     {ok, megaphone:listener(), SockName :: term()} | {error, term()}.
 listen(Place, SocketOptions, Owner, Options) ->
-    listen_as_told(Place, [{reuseaddr, true} | SocketOptions], Owner, Options).
+    listen_as_told(Place, [{reuseaddr, true} | lists:keydelete(inet_backend, 1, SocketOptions)], Owner, Options).
 
+%% Always with OTP's older backend: the other makes a socket blocking when it closes it, here as soon as it has been copied,
+%% and the copy with it.
 listen_as_told(Port, SocketOptions, Owner, Options) when is_integer(Port) ->
-    case gen_tcp:listen(Port, SocketOptions) of
+    case gen_tcp:listen(Port, [{inet_backend, inet} | SocketOptions]) of
         {ok, Socket} ->
             try listen_as_told(Socket, [], Owner, Options)
             after ok = gen_tcp:close(Socket)
@@ -66,11 +68,15 @@ listen_as_told(Port, SocketOptions, Owner, Options) when is_integer(Port) ->
 listen_as_told({fd, Fd}, _SocketOptions, Owner, Options) ->
     native(Fd, undefined, Owner, Options);
 listen_as_told(Socket, _SocketOptions, Owner, Options) ->
-    case {inet:getfd(Socket), inet:sockname(Socket)} of
+    case {descriptor(Socket), inet:sockname(Socket)} of
         {{ok, Fd}, {ok, SockName}} -> native(Fd, SockName, Owner, Options);
         {{error, _} = Error, _} -> Error;
         {_, {error, _} = Error} -> Error
     end.
+
+%% inet:getfd/1 knows nothing of the sockets of {inet_backend, socket}, an option and a setting of a node.
+descriptor({'$inet', gen_tcp_socket, {_, Socket}}) -> socket:getopt(Socket, otp, fd);
+descriptor(Socket) -> inet:getfd(Socket).
 
 native(Fd, SockName, Owner, Options) ->
     try megaphone_nif:listen(Fd, Owner, Options) of

@@ -53,18 +53,20 @@ handle_info(Message, State) ->
     {noreply, State}.
 
 notice(accept_paused, Details) ->
-    ?LOG_WARNING("Megaphone accepts no more connections until others have closed: ~tp", [Details]);
+    ?LOG_WARNING("Megaphone accepts no more connections until others have closed; raise the limit of open files, or "
+                 "max_connections where that is set: ~tp", [Details]);
 notice(accept_resumed, Details) ->
     ?LOG_NOTICE("Megaphone accepts connections again: ~tp", [Details]);
 notice(reactor_panic, Details) ->
     ?LOG_ERROR("An error in Megaphone's native library has cost one connection, please report it: ~tp", [Details]);
 notice(accept_failed, Details) ->
-    ?LOG_ERROR("Megaphone failed to accept a connection: ~tp", [Details]);
+    ?LOG_ERROR("Megaphone failed to accept a connection, and tries again; accept(2) explains the error: ~tp", [Details]);
 notice(register_failed, Details) ->
     ?LOG_ERROR("Megaphone closed a connection that the kernel could not watch, and accepts none for a moment; see "
                "fs.epoll.max_user_watches and the memory limits: ~tp", [Details]);
 notice(start_timeout, Details) ->
-    ?LOG_ERROR("Megaphone has closed a connection for which no process was started in time: ~tp", [Details]);
+    ?LOG_ERROR("Megaphone has closed a connection for which no process was started in time: the node has more to do than "
+               "it can, or the handler's start does not return: ~tp", [Details]);
 notice(proxy_refused, #{reason := not_trusted} = Details) ->
     ?LOG_WARNING("Megaphone has closed a connection from an address that is none of the listener's trusted proxies: ~tp",
                  [Details]);

@@ -15,9 +15,6 @@
 %% ejabberd's.
 -include("logger.hrl").
 
-%% ejabberd's default, which it doesn't pass on.
--define(SEND_TIMEOUT, 15000).
-
 %% How long a session is idle before it hibernates, in milliseconds.
 -define(HIBERNATE_AFTER, 1000).
 
@@ -54,9 +51,10 @@ hibernate_after(Options) -> proplists:get_value(hibernate_after, Options, ?HIBER
 %% ejabberd_c2s on sockets of OTP's.
 -spec tcp_init(gen_tcp:socket(), [proplists:property()]) -> [proplists:property()].
 tcp_init(ListenSocket, Options) ->
+    SendTimeout = {send_timeout, megaphone_ejabberd_versions:send_timeout(ListenSocket, Options)},
     case {megaphone_ejabberd_listener:unknown_options(Options), stream_options(Options)} of
         {[], []} ->
-            Handlers = #{xmpp_handler => {start, ?MODULE, start_session, [Options]}},
+            Handlers = #{xmpp_handler => {start, ?MODULE, start_session, [[SendTimeout | Options]]}},
             NifOptions = #{mode => xmpp,
                            max_stanza => megaphone_ejabberd:max_stanza(Options),
                            proxy_protocol => megaphone_ejabberd_listener:proxy_protocol(Options)},
@@ -64,18 +62,20 @@ tcp_init(ListenSocket, Options) ->
         {[], Stream} ->
             warn(Stream, ListenSocket),
             Handlers = #{handler => {start, ?MODULE, start_stock, [stock_options(Options)]}},
-            megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, raw_options(Options));
+            megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, raw_options([SendTimeout | Options]));
         {Unknown, _} ->
             warn(Unknown, ListenSocket),
             stock_options(Options)
     end.
 
-%% Options that turn the stream into one that the library can't read.
+%% Options that turn the stream into one that the library can't read, or that may do so.
 stream_options(Options) ->
-    [Name || Name <- [tls, starttls, starttls_required, tls_verify, zlib], proplists:get_bool(Name, Options)].
+    [Name || Name <- [tls, starttls, starttls_required, tls_verify, zlib], proplists:get_bool(Name, Options)]
+        ++ megaphone_ejabberd_versions:unknown_options(?MODULE, Options).
 
 warn(Names, ListenSocket) ->
-    ?WARNING_MSG("megaphone_c2s does not know ~p yet: connections at ~ts are served by ejabberd_c2s, with its memory",
+    ?WARNING_MSG("megaphone_c2s does not know ~p yet: connections at ~ts are served by ejabberd_c2s, with its memory; "
+                 "where a proxy does TLS, remove these options",
                  [Names, megaphone_ejabberd_listener:address(ListenSocket)]).
 
 stock_options(Options) ->
@@ -84,7 +84,7 @@ stock_options(Options) ->
 raw_options(Options) ->
     #{mode => raw,
       delivery => binary,
-      send_timeout => proplists:get_value(send_timeout, Options, ?SEND_TIMEOUT),
+      send_timeout => proplists:get_value(send_timeout, Options),
       send_timeout_close => true,
       proxy_protocol => megaphone_ejabberd_listener:proxy_protocol(Options)}.
 

@@ -22,7 +22,6 @@
 -include("xmpp_codec.hrl").
 
 %% Keys of the process dictionary.
--define(SESSION, '$megaphone_session').  % {Socket, MaxQueue}
 -define(FLUSH, '$megaphone_flush').      % also a message: true while it is in the mailbox
 -define(NEW, '$megaphone_new').          % true until the session has been available and idle for the first time
 
@@ -60,7 +59,8 @@ enter(Socket, Options, HibernateAfter) ->
 -spec init({megaphone_xmpp_socket:socket(), [proplists:property()]}) -> {ok, state(), timeout()}.
 init({Socket, Options}) ->
     MaxQueue = proplists:get_value(max_queue, ejabberd_config:fsm_limit_opts(Options), infinity),
-    _ = put(?SESSION, {Socket, MaxQueue}),
+    SendTimeout = proplists:get_value(send_timeout, Options, infinity),
+    ok = megaphone_xmpp_socket:open_session({Socket, MaxQueue, SendTimeout}),
     _ = put(?NEW, true),
     xmpp_stream_in:init([ejabberd_c2s, {megaphone_xmpp_socket, Socket}, Options]).
 
@@ -68,6 +68,11 @@ init({Socket, Options}) ->
 handle_call(Call, From, State) -> next(xmpp_stream_in:handle_call(Call, From, State)).
 
 -spec handle_cast(term(), state()) -> next_state().
+handle_cast(send_ws_ping, #{stream_header_sent := true, stream_state := StreamState} = State)
+  when StreamState =/= disconnected ->
+    {Socket, _, _} = megaphone_xmpp_socket:session(),
+    ok = megaphone_xmpp_socket:send_ping(Socket),
+    next(continue(State));
 handle_cast(Cast, State) -> next(xmpp_stream_in:handle_cast(Cast, State)).
 
 -spec handle_info(term(), state()) -> next_state().
@@ -97,14 +102,14 @@ code_change(OldVsn, State, Extra) -> xmpp_stream_in:code_change(OldVsn, State, E
 
 %% Takes what has come. To ask again is to say that all of it has been dealt with.
 recv(State) ->
-    {Socket, _} = get(?SESSION),
+    {Socket, _, _} = megaphone_xmpp_socket:session(),
     case megaphone_nif:xmpp_recv(Socket) of
         large -> received(megaphone_nif:xmpp_recv_large(Socket), State);
         Result -> received(Result, State)
     end.
 
 received({error, closed}, State) ->
-    next(handle_event(closed, State));
+    next(closed([], State));
 received({Events, Next}, State) ->
     %% Behind what is in the mailbox already: others have their turn.
     _ = case Next of
@@ -120,23 +125,34 @@ handle_events(_Events, {stop, _Reason, _State} = Stop) -> Stop.
 handle_event({'$megaphone_stream_error', Condition, Text}, State) ->
     continue(send_stream_error(State, Condition, Text));
 handle_event({'$megaphone_undelivered', Elements}, State) ->
-    undelivered(Elements, State);
+    closed(lists:flatmap(fun parse/1, Elements), State);
+handle_event(closed, State) ->
+    closed([], State);
 handle_event(Event, State) ->
     xmpp_stream_in:handle_info({'$gen_event', Event}, State).
 
 %% --- between two messages
 
-%% Looks at the mailbox as p1_server does before each message.
+%% What could not be sent means that there is no connection any more.
 next({noreply, State, _Timeout} = Next) ->
+    case megaphone_xmpp_socket:take_unsent() of
+        [] -> look_at_mailbox(Next);
+        Elements -> look_at_mailbox(closed(Elements, State))
+    end;
+next({stop, _Reason, _State} = Stop) ->
+    Stop.
+
+%% As p1_server does before each message.
+look_at_mailbox({noreply, State, _Timeout} = Next) ->
     {message_queue_len, Length} = process_info(self(), message_queue_len),
-    case get(?SESSION) of
-        {_, MaxQueue} when Length > MaxQueue ->  % no integer is greater than the atom infinity
+    case megaphone_xmpp_socket:session() of
+        {_, MaxQueue, _} when Length > MaxQueue ->  % no integer is greater than the atom infinity
             {stop, {process_limit, {max_queue, Length}}, State};
         _ ->
             ok = flush_after(Length),
             after_login(Next)
     end;
-next({stop, _Reason, _State} = Stop) ->
+look_at_mailbox({stop, _Reason, _State} = Stop) ->
     Stop.
 
 %% A login leaves more garbage than its session will ever keep. When many log in at once, it would lie there for
@@ -162,7 +178,7 @@ flush_after(_Length) ->
     end.
 
 flush() ->
-    {Socket, _} = get(?SESSION),
+    {Socket, _, _} = megaphone_xmpp_socket:session(),
     megaphone_xmpp_socket:flush(Socket).
 
 %% The time-out that runs goes on, as in xmpp_stream_in: the state has its length and its start.
@@ -191,32 +207,48 @@ send_header(#{stream_header_sent := false, socket := Socket, stream_id := Id, st
 send_header(State) ->
     State.
 
-%% --- what a BOSH client never got
+%% --- the end of the connection
 
-%% Routes the messages among the elements again, after the session has been marked as disconnected: until then they
-%% would come back here and be lost. With stream management they are in its queue, which is dealt with there.
-undelivered(Elements, State) ->
+%% Elements is what the client never got. With stream management they are in its queue, and so will be what is in the
+%% mailbox. Without, ejabberd_c2s tells itself to stop, behind what is in the mailbox: all of that would be sent to nobody,
+%% and lost. So that message is taken first; then ejabberd_c2s routes again what it finds there.
+closed(_Elements, #{mgmt_state := active} = State) ->
+    xmpp_stream_in:handle_info({'$gen_event', closed}, State);
+closed(Elements, State) ->
     Next = xmpp_stream_in:handle_info({'$gen_event', closed}, State),
-    case State of
-        #{mgmt_state := active} -> ok;
-        #{} -> lists:foreach(fun route_again/1, Elements)
-    end,
-    Next.
-
-route_again(Bytes) ->
-    case fxml_stream:parse_element(Bytes) of
-        {error, Reason} -> ?ERROR_MSG("Lost an element for a BOSH client that left (~tp): ~ts", [Reason, Bytes]);
-        Element -> route_element(Element)
+    ok = put_in_front([{route, Stanza} || Element <- Elements, Stanza <- stanza(Element)]),
+    receive {'$gen_cast', stop} -> {stop, normal, element(2, Next)}
+    after 0 -> Next
     end.
 
-route_element(Element) ->
+put_in_front([]) ->
+    ok;
+put_in_front(Messages) ->
+    lists:foreach(fun(Message) -> self() ! Message end, Messages ++ waiting_stanzas()).
+
+waiting_stanzas() ->
+    receive {route, _} = Message -> [Message | waiting_stanzas()]
+    after 0 -> []
+    end.
+
+%% The server's own elements make no document where they use a prefix of the stream's header. They are for this client
+%% alone.
+parse(Bytes) ->
+    case fxml_stream:parse_element(Bytes) of
+        {error, _} -> [];
+        Element -> [Element]
+    end.
+
+%% Those that have a sender to be told, or a receiver who may come back.
+stanza(Element) ->
     try xmpp:decode(Element, ?NS_CLIENT, ejabberd_config:codec_options()) of
         Packet ->
             case xmpp:is_stanza(Packet) andalso {xmpp:get_from(Packet), xmpp:get_to(Packet)} of
-                {#jid{}, #jid{}} -> ejabberd_router:route(Packet);
-                _ -> ok  % the server's own
+                {#jid{}, #jid{}} -> [Packet];
+                _ -> []
             end
     catch
         _:{xmpp_codec, Why} ->
-            ?DEBUG("An element that a BOSH client didn't get cannot be routed again: ~ts", [xmpp:format_error(Why)])
+            ?DEBUG("An element that a client didn't get cannot be routed again: ~ts", [xmpp:format_error(Why)]),
+            []
     end.

@@ -1,7 +1,7 @@
 %% What native XMPP sessions take from ejabberd's configuration, and what they do when ejabberd reloads or stops.
 -module(megaphone_ejabberd).
 
--export([listener_started/0, c2s_limits/0, max_stanza/1]).
+-export([listener_started/0, c2s_limits/0, max_stanza/1, are_bosh_hosts_known/0]).
 %% Hooks of ejabberd.
 -export([configure/0, configure/1, release_changed_listeners/0, say_goodbye/0]).
 
@@ -10,6 +10,9 @@
 
 %% The library's bound for one stanza, in bytes; also what it takes where ejabberd's max_stanza_size is infinity.
 -define(MAX_STANZA, 4194304).
+
+%% A persistent term: the hosts that the library was told of.
+-define(BOSH_HOSTS, {?MODULE, bosh_hosts}).
 
 %% After gen_mod, which starts and stops modules on the same hooks.
 -define(HOOK_PRIORITY, 90).
@@ -23,6 +26,7 @@
 %% To be called by a listener before it accepts.
 -spec listener_started() -> ok.
 listener_started() ->
+    ok = megaphone_ejabberd_versions:warn_if_untested(),
     %% A hook that is there already is not added again.
     ok = ejabberd_hooks:add(config_reloaded, ?MODULE, configure, ?HOOK_PRIORITY),
     ok = ejabberd_hooks:add(config_reloaded, ?MODULE, release_changed_listeners, ?RELEASE_PRIORITY),
@@ -38,7 +42,9 @@ configure(_Host) -> configure().
 %% Tells the library what ejabberd is configured to.
 -spec configure() -> ok.
 configure() ->
-    BoshHosts = [{Host, bosh_options(Host)} || Host <- ejabberd_option:hosts(), is_native_bosh(Host)],
+    Hosts = bosh_hosts(),
+    ok = persistent_term:put(?BOSH_HOSTS, Hosts),
+    BoshHosts = [{Host, bosh_options(Host)} || Host <- Hosts],
     megaphone_nif:xmpp_configure(#{
         from => ejabberd_config:get_myname(),
         lang => ejabberd_option:language(),
@@ -49,6 +55,12 @@ configure() ->
         origins => [string:lowercase(Origin) || Origin <- ejabberd_option:websocket_origin()],
         bosh_hosts => maps:from_list(BoshHosts)
     }).
+
+%% Whether the library was told of the hosts that have native BOSH now.
+-spec are_bosh_hosts_known() -> boolean().
+are_bosh_hosts_known() -> persistent_term:get(?BOSH_HOSTS, []) =:= bosh_hosts().
+
+bosh_hosts() -> [Host || Host <- ejabberd_option:hosts(), is_native_bosh(Host)].
 
 %% A session with prebind begins logged in, as somebody: stock mod_bosh makes those.
 is_native_bosh(Host) ->
@@ -64,11 +76,11 @@ bosh_options(Host) ->
 
 %% What sessions over WebSocket and BOSH share with those over TCP: the limits of the first c2s listener. ejabberd's own
 %% function for it knows listeners by the module ejabberd_c2s alone.
--spec c2s_limits() -> [{access | shaper | max_stanza_size, term()}].
+-spec c2s_limits() -> [{atom(), term()}].
 c2s_limits() ->
     case [Options || {_, Module, Options} <- ejabberd_option:listen(),
                      Module =:= ejabberd_c2s orelse Module =:= megaphone_c2s] of
-        [Options | _] -> maps:to_list(maps:with([access, shaper, max_stanza_size], Options));
+        [Options | _] -> maps:to_list(maps:with(megaphone_ejabberd_versions:limit_names(), Options));
         [] -> []
     end.
 

@@ -9,13 +9,10 @@
 
 -export([start/3, start_link/3, accept/1, tcp_init/2, listen_options/0, listen_opt_type/1]).
 %% Called by starters.
--export([start_handler/2, start_session/2]).
+-export([start_handler/2, start_session/3]).
 
 %% ejabberd's.
 -include("logger.hrl").
-
-%% ejabberd's default, which it doesn't pass on.
--define(SEND_TIMEOUT, 15000).
 
 %% --- for ejabberd's own accept loop, which runs where tcp_init/2 has left the socket to it
 
@@ -64,37 +61,57 @@ listen_opt_type(Name) -> ejabberd_http:listen_opt_type(Name).
 -spec tcp_init(gen_tcp:socket(), [proplists:property()]) -> [proplists:property()].
 tcp_init(ListenSocket, Options) ->
     case megaphone_ejabberd_listener:unknown_options(Options) of
-        [] ->
-            Handlers = #{handler => {start, ?MODULE, start_handler, [http_options(Options)]},
-                         xmpp_handler => {start, ?MODULE, start_session, [megaphone_c2s:hibernate_after(Options)]}},
-            megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, megaphone_options(Options));
+        [] -> serve(ListenSocket, Options);
         Unknown ->
             ?WARNING_MSG("megaphone_http does not know ~p yet: the listener at ~ts is served by ejabberd_http",
                          [Unknown, megaphone_ejabberd_listener:address(ListenSocket)]),
             Options
     end.
 
+serve(ListenSocket, Options) ->
+    SendTimeout = megaphone_ejabberd_versions:send_timeout(ListenSocket, Options),
+    Handlers = #{handler => {start, ?MODULE, start_handler, [http_options(Options)]},
+                 xmpp_handler => {start, ?MODULE, start_session,
+                                  [megaphone_c2s:hibernate_after(Options), session_options(SendTimeout, Options)]}},
+    Common = common_options([{send_timeout, SendTimeout} | Options]),
+    Mode = case raw_options(Options) of
+        [] -> http_mode(Options);
+        Raw -> warn(Raw, ListenSocket), #{mode => raw}
+    end,
+    megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, maps:merge(Common, Mode)).
+
+%% The bytes of a TLS connection say nothing about requests before they are decrypted, which its process does. What an
+%% unknown option does nobody can say.
+raw_options(Options) ->
+    [tls || proplists:get_bool(tls, Options)] ++ megaphone_ejabberd_versions:unknown_options(?MODULE, Options).
+
+warn(Names, ListenSocket) ->
+    ?WARNING_MSG("megaphone_http does not know ~p yet: connections at ~ts are served by ejabberd_http, with its processes and "
+                 "memory, WebSocket and BOSH too; have a proxy do TLS and remove these options",
+                 [Names, megaphone_ejabberd_listener:address(ListenSocket)]).
+
+%% What ejabberd_http_ws passes on to a session.
+session_options(SendTimeout, Options) ->
+    Names = megaphone_ejabberd_versions:session_option_names(),
+    [{send_timeout, SendTimeout} | [Option || {Name, _} = Option <- Options, lists:member(Name, Names)]].
+
 http_options(Options) ->
     lists:foldl(fun({Name, _}, Rest) -> proplists:delete(Name, Rest) end, Options, own_options()).
 
-%% The bytes of a TLS connection say nothing about requests before they are decrypted, which its process does.
-megaphone_options(Options) ->
+common_options(Options) ->
     Own = [{Name, proplists:get_value(Name, Options, Default)} || {Name, Default} <- library_options()],
-    Common = (maps:from_list(Own))#{
+    (maps:from_list(Own))#{
         delivery => binary,
-        send_timeout => proplists:get_value(send_timeout, Options, ?SEND_TIMEOUT),
+        send_timeout => proplists:get_value(send_timeout, Options),
         send_timeout_close => true,
         proxy_protocol => megaphone_ejabberd_listener:proxy_protocol(Options)
-    },
-    case proplists:get_bool(tls, Options) of
-        true ->
-            Common#{mode => raw};
-        false ->
-            Common#{mode => http,
-                    zero_ends_request => true,
-                    routes => routes(proplists:get_value(request_handlers, Options, [])),
-                    response_headers => header_lines(proplists:get_value(custom_headers, Options, []))}
-    end.
+    }.
+
+http_mode(Options) ->
+    #{mode => http,
+      zero_ends_request => true,
+      routes => routes(proplists:get_value(request_handlers, Options, [])),
+      response_headers => header_lines(proplists:get_value(custom_headers, Options, []))}.
 
 header_lines(Headers) ->
     iolist_to_binary([[Name, ": ", Value, "\r\n"] || {Name, Value} <- Headers]).
@@ -127,28 +144,43 @@ path(Segments) -> iolist_to_binary([[$/, Segment] || Segment <- Segments]).
 start_handler(Socket, Options) -> ejabberd_http:start(gen_tcp, Socket, Options).
 
 %% Starts the c2s of a session over WebSocket or BOSH, with the options that ejabberd_http_ws and ejabberd_bosh give.
--spec start_session(megaphone_xmpp_socket:socket(), HibernateAfter :: timeout()) -> {ok, pid()} | ignore.
-start_session({Transport, _} = Socket, HibernateAfter) ->
+-spec start_session(megaphone_xmpp_socket:socket(), HibernateAfter :: timeout(), [proplists:property()]) ->
+    {ok, pid()} | ignore.
+start_session({Transport, _} = Socket, HibernateAfter, ListenerOptions) ->
     case megaphone_nif:xmpp_facts(Socket) of
         {ok, Facts} ->
-            case client_options(Facts) of
-                {ok, Client} ->
-                    Options = Client ++ transport_options(Transport) ++ megaphone_ejabberd:c2s_limits(),
+            case {is_served(Transport), client_options(Facts)} of
+                {true, {ok, Client}} ->
+                    Options = Client ++ transport_options(Transport, ListenerOptions),
                     megaphone_c2s:start_c2s(Socket, Options, HibernateAfter);
-                {error, Why} ->
-                    refuse(Socket, Facts, Why)
+                {true, {error, Why}} ->
+                    refuse(Socket, Facts, Why);
+                {false, _} ->
+                    not_served(Socket)
             end;
         {error, _} ->
             ignore  % the client has left
     end.
 
-transport_options(http_bind) -> [{xml_socket, true}];
-transport_options(websocket) -> [].
+%% What a BOSH client doesn't fetch ends with its session's inactivity. A session is not found by its connection there, so
+%% the options of a listener are none of its own.
+transport_options(http_bind, _ListenerOptions) -> [{xml_socket, true} | megaphone_ejabberd:c2s_limits()];
+transport_options(websocket, ListenerOptions) -> megaphone_ejabberd:c2s_limits() ++ ListenerOptions.
+
+%% gen_mod:stop_module/2 tells nobody that mod_bosh has gone from a host.
+is_served(http_bind) -> megaphone_ejabberd:are_bosh_hosts_known();
+is_served(websocket) -> true.
+
+%% The next request is the library's or mod_bosh's, as it should be.
+not_served(Socket) ->
+    ok = megaphone_ejabberd:configure(),
+    _ = megaphone_nif:xmpp_abort(Socket),
+    ignore.
 
 %% ejabberd_http drops such a request, too: the proxy is trusted, and doesn't say who the client is.
 refuse(Socket, #{peer := Peer}, Why) ->
-    ?WARNING_MSG("Closing a connection from ~ts whose header X-Forwarded-For is no address: ~tp",
-                 [megaphone_ejabberd_listener:endpoint(Peer), ejabberd_config:may_hide_data(Why)]),
+    ?INFO_MSG("Closing a connection from ~ts whose header X-Forwarded-For is no address: ~tp",
+              [megaphone_ejabberd_listener:endpoint(Peer), ejabberd_config:may_hide_data(Why)]),
     _ = megaphone_nif:xmpp_abort(Socket),
     ignore.
 

@@ -9,6 +9,10 @@ use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
+
+/// How long accept waits on a descriptor that should not block. The kernel makes a jiffy of it, the least that it has.
+const ACCEPT_TIMEOUT: Duration = Duration::from_micros(1);
 
 impl<H: Host> System<H> {
     /// Accepts connections on a listening socket from here on. `starter` is told of those that want a
@@ -25,6 +29,9 @@ impl<H: Host> System<H> {
         }
         rustix::net::listen(&fd, config.backlog)?;
         rustix::io::ioctl_fionbio(&fd, true)?;
+        // Whoever has another copy of the descriptor may make all of them blocking: Erlang's `socket` does so when it closes
+        // one. Then the reactor would wait in accept for as long as no client comes; so, for a jiffy at most.
+        rustix::net::sockopt::set_socket_timeout(&fd, Timeout::Recv, Some(ACCEPT_TIMEOUT))?;
         let number = self.engine.next_listener.fetch_add(1, Ordering::Relaxed);
         let id = ListenerId(u32::try_from(number).map_err(|_| Error::Os(Errno::NFILE))?);
         let shard = number % self.engine.shards.len();
