@@ -11,7 +11,8 @@
     a_checkout_needs_no_rust_where_a_library_is_given/1,
     a_library_outside_priv_can_be_named/1,
     a_given_library_that_is_not_there_fails_the_build/1,
-    without_an_ejabberd_only_megaphone_is_built/1
+    without_an_ejabberd_only_megaphone_is_built/1,
+    the_directory_of_an_ejabberd_can_be_named/1
 ]).
 
 -include_lib("common_test/include/ct.hrl").
@@ -27,7 +28,8 @@ all() ->
         a_checkout_needs_no_rust_where_a_library_is_given,
         a_library_outside_priv_can_be_named,
         a_given_library_that_is_not_there_fails_the_build,
-        without_an_ejabberd_only_megaphone_is_built
+        without_an_ejabberd_only_megaphone_is_built,
+        the_directory_of_an_ejabberd_can_be_named
     ].
 
 suite() -> [{timetrap, {minutes, 15}}].
@@ -100,13 +102,26 @@ a_given_library_that_is_not_there_fails_the_build(Config) ->
     ?assertMatch({match, _}, re:run(Output, "no file /nonexistent.so")).
 
 without_an_ejabberd_only_megaphone_is_built(Config) ->
-    Checkout = filename:join(?config(project, Config), "checkout"),
-    {0, _} = run("/", [], ["git", "clone", "-q", ?config(repository, Config), Checkout]),
-    Environment = [{"EJABBERD_LIB_DIR", "/nonexistent"} | with_library(Config)],
-    {0, Output} = run(Checkout, Environment, ["rebar3", "compile"]),
+    {Output, Built} = build_with("/nonexistent", Config),
     ?assertMatch({match, _}, re:run(Output, "No ejabberd found")),
+    ?assertEqual(["megaphone"], Built).
+
+%% Its own directory, and the one that it is in.
+the_directory_of_an_ejabberd_can_be_named(Config) ->
+    {0, Found} = run(?config(root, Config), [], ["scripts/lib/ejabberd-dir"]),
+    Ejabberd = string:trim(binary_to_list(Found)),
+    [?assertMatch({_, ["megaphone", "megaphone_ejabberd"]}, build_with(Directory, Config))
+     || Directory <- [Ejabberd, filename:dirname(Ejabberd)]],
+    ok.
+
+%% Builds a new checkout, which is told where ejabberd is. Gives the applications that there are then.
+build_with(EjabberdDirectory, Config) ->
+    Checkout = filename:join(?config(project, Config), "checkout" ++ integer_to_list(erlang:unique_integer([positive]))),
+    {0, _} = run("/", [], ["git", "clone", "-q", ?config(repository, Config), Checkout]),
+    Environment = [{"EJABBERD_LIB_DIR", EjabberdDirectory} | with_library(Config)],
+    {0, Output} = run(Checkout, Environment, ["rebar3", "compile"]),
     Built = filelib:wildcard("*/ebin/*.app", filename:join(Checkout, "_build/default/lib")),
-    ?assertEqual(["megaphone/ebin/megaphone.app"], Built).
+    {Output, [filename:basename(App, ".app") || App <- Built]}.
 
 %% --- the project
 
