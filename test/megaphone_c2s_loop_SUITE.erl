@@ -69,6 +69,8 @@ await_hibernation(Pid) -> await_hibernation(Pid, erlang:monotonic_time(milliseco
 await_hibernation(Pid, Deadline) ->
     case {process_info(Pid, current_function), erlang:monotonic_time(millisecond) < Deadline} of
         {{current_function, {erlang, hibernate, 3}}, _} -> ok;
+        %% Where gen_server calls hibernate/0, as in OTP 29: that returns, and is no function of its own.
+        {{current_function, {gen_server, loop_hibernate, _}}, _} -> ok;
         {_, true} -> erlang:yield(), await_hibernation(Pid, Deadline);
         {Running, false} -> {error, Running}
     end.

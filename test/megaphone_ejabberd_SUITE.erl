@@ -5,7 +5,7 @@
 
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([large_upload_comes_back_identical/1, chunked_upload/1, upload_waits_for_100_continue/1,
-         head_has_no_body/1, http_1_0_connection_is_closed/1, connection_close_is_honoured/1,
+         page_of_another_origin_may_upload/1, head_has_no_body/1, http_1_0_connection_is_closed/1, connection_close_is_honoured/1,
          connection_is_kept/1, pipelined_requests_are_answered_in_order/1, web_admin_asks_for_a_password/1]).
 -export([malformed_heads_are_refused/1, limits_of_the_head_are_options/1, random_bytes_leave_the_node_up/1]).
 -export([reload_frees_and_takes_the_port/1, listener_on_ipv6/1, listener_on_unix_socket/1,
@@ -26,8 +26,9 @@ groups() ->
      {megaphone, [], cases() ++ beyond_stock()}].
 
 cases() ->
-    [large_upload_comes_back_identical, chunked_upload, upload_waits_for_100_continue, head_has_no_body,
-     http_1_0_connection_is_closed, connection_close_is_honoured, connection_is_kept, web_admin_asks_for_a_password,
+    [large_upload_comes_back_identical, chunked_upload, upload_waits_for_100_continue,
+     page_of_another_origin_may_upload, head_has_no_body, http_1_0_connection_is_closed, connection_close_is_honoured,
+     connection_is_kept, web_admin_asks_for_a_password,
      reload_frees_and_takes_the_port, listener_on_ipv6, listener_on_unix_socket, https_and_secure_websocket,
      random_bytes_leave_the_node_up, killed_handler_leaves_the_node_up, node_stops_with_clients_connected].
 
@@ -119,6 +120,21 @@ upload_waits_for_100_continue(Config) ->
     ?assertMatch({match, _}, re:run(Log, "< HTTP/1.1 100 Continue")),
     ?assertMatch({match, _}, re:run(Log, "< HTTP/1.1 201 ")),
     ?assertEqual({0, Body}, megaphone_ct_client:curl([GetUrl2])).
+
+%% What a browser asks before it uploads (a preflight), and what it looks for in the answer to the upload itself.
+page_of_another_origin_may_upload(Config) ->
+    Url = upload(Config, <<"before">>),
+    Origin = {"Origin", "http://localhost:8080"},
+    Socket = connect(Config),
+    Asks = [Origin, {"Access-Control-Request-Method", "PUT"}, {"Access-Control-Request-Headers", "content-type"}],
+    ok = megaphone_ct_http:send(Socket, megaphone_ct_http:request("OPTIONS", path(Url), Asks)),
+    #{status := 200, headers := Headers} = megaphone_ct_http:response(Socket),
+    ?assertMatch(#{<<"access-control-allow-origin">> := <<"*">>}, Headers),
+    ?assertMatch({match, _}, re:run(maps:get(<<"access-control-allow-methods">>, Headers), "PUT")),
+    ?assertMatch({match, _}, re:run(maps:get(<<"access-control-allow-headers">>, Headers), "Content-Type")),
+    ok = megaphone_ct_http:send(Socket, megaphone_ct_http:request("GET", path(Url), [Origin])),
+    ?assertMatch(#{status := 200, headers := #{<<"access-control-allow-origin">> := <<"*">>}},
+                 megaphone_ct_http:response(Socket)).
 
 head_has_no_body(Config) ->
     Body = crypto:strong_rand_bytes(1000),

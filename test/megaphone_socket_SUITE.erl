@@ -280,7 +280,7 @@ options() ->
     Settings = [foo, {foo, 1}, {active, foo}, {mode, foo}, {mode, list}, binary, {packet, 0}, {packet, raw}, {packet, http},
                 {packet, 17}, {packet_size, -1}, {packet_size, 100}, {buffer, 4096}, {recbuf, foo}, {linger, foo},
                 {linger, {true, 2}}, {send_timeout, foo}, {send_timeout, infinity}, {send_timeout, 100}, {fd, 1}, inet6,
-                {nodelay, true}, {nodelay, 1}, {keepalive, true}, {exit_on_close, maybe}, {deliver, term}, {deliver, foo},
+                {nodelay, true}, {nodelay, 1}, {keepalive, true}, {exit_on_close, 'maybe'}, {deliver, term}, {deliver, foo},
                 {delay_send, true}, {high_watermark, 100}, {tos, 16}],
     Names = [active, packet, packet_size, mode, send_timeout, send_timeout_close, exit_on_close, show_econnreset, nodelay,
              keepalive, linger, deliver, delay_send, header, reuseaddr, tos],

@@ -11,6 +11,9 @@ const { XMLHttpRequest } = require('xmlhttprequest-ssl');
 const { Strophe, $iq, $msg, $pres } = require('strophe.js');
 const { closed, emit, fail, serve } = require('./stdio.js');
 
+// Debian 12's node 18 has it under another name, and without it strophe.js logs in with PLAIN.
+globalThis.crypto ??= require('node:crypto').webcrypto;
+
 // As in a browser: responses are there as documents (strophe.js reads nothing else), and connections are kept.
 const agent = new http.Agent({ keepAlive: true });
 const xmlParser = (text) => new DOMParser().parseFromString(text, 'text/xml');
