@@ -52,7 +52,7 @@ pub use id::{Conn, ListenerId};
 pub use listener::{ListenerConfig, ListenerInfo, Mode};
 pub use megaphone_proto::http::{Limits, Path};
 pub use megaphone_proto::stream::{Framing, Outgoing, Rate};
-pub use megaphone_proto::{bosh, packet, stream, xmpp};
+pub use megaphone_proto::{bosh, pack, packet, stream, xmpp};
 pub use options::{Active, Delivery, Opt, Packets, SocketOptions};
 pub use settings::{Effort, Facts, Pulled, RequestFacts, Route, Service, XmppConfig, XmppEvent, XmppId};
 pub use stats::{ConnectionInfo, SessionInfo, SystemStats, Traffic};

@@ -10,10 +10,12 @@
 //! - [`stream`]: a server's XMPP stream over TCP or WebSocket, with its negotiation barrier and deadlines.
 //! - [`ws`]: WebSocket as a server, and XMPP over it.
 //! - [`bosh`]: sessions of XMPP over HTTP.
+//! - [`pack`]: states of sessions, as few bytes.
 #![forbid(unsafe_code)]
 
 pub mod bosh;
 pub mod http;
+pub mod pack;
 pub mod packet;
 pub mod stream;
 pub mod time;
