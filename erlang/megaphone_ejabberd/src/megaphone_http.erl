@@ -44,7 +44,7 @@ library_options() ->
      {handler_linger, 100},
      {recv_high_watermark, 65536}].
 
-session_options() -> [{hibernate_after, megaphone_c2s:hibernate_after([])}].
+session_options() -> megaphone_c2s:idle_defaults().
 
 -spec listen_opt_type(atom()) -> econf:validator().
 listen_opt_type(max_head) -> econf:pos_int();
@@ -53,6 +53,7 @@ listen_opt_type(head_timeout) -> econf:timeout(second);
 listen_opt_type(idle_timeout) -> econf:timeout(second);
 listen_opt_type(handler_linger) -> econf:timeout(millisecond);
 listen_opt_type(hibernate_after) -> megaphone_c2s:listen_opt_type(hibernate_after);
+listen_opt_type(pack) -> megaphone_c2s:listen_opt_type(pack);
 listen_opt_type(Name) -> ejabberd_http:listen_opt_type(Name).
 
 %% --- the listener
@@ -64,7 +65,7 @@ tcp_init(ListenSocket, Options) ->
     case megaphone_ejabberd_listener:unknown_options(Options) of
         [] ->
             Handlers = #{handler => {start, ?MODULE, start_handler, [http_options(Options)]},
-                         xmpp_handler => {start, ?MODULE, start_session, [megaphone_c2s:hibernate_after(Options)]}},
+                         xmpp_handler => {start, ?MODULE, start_session, [megaphone_c2s:idle_options(Options)]}},
             megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, megaphone_options(Options));
         Unknown ->
             ?WARNING_MSG("megaphone_http does not know ~p yet: the listener at ~ts is served by ejabberd_http",
@@ -125,14 +126,15 @@ path(Segments) -> iolist_to_binary([[$/, Segment] || Segment <- Segments]).
 start_handler(Socket, Options) -> ejabberd_http:start(gen_tcp, Socket, Options).
 
 %% Starts the c2s of a session over WebSocket or BOSH, with the options that ejabberd_http_ws and ejabberd_bosh give.
--spec start_session(megaphone_xmpp_socket:socket(), HibernateAfter :: timeout()) -> {ok, pid()} | ignore.
-start_session({Transport, _} = Socket, HibernateAfter) ->
+-spec start_session(megaphone_xmpp_socket:socket(), megaphone_c2s_loop:idle_options()) ->
+    {ok, pid()} | ignore.
+start_session({Transport, _} = Socket, Idle) ->
     case megaphone_nif:xmpp_facts(Socket) of
         {ok, Facts} ->
             case client_options(Facts) of
                 {ok, Client} ->
                     Options = Client ++ transport_options(Transport) ++ megaphone_ejabberd:c2s_limits(),
-                    megaphone_c2s:start_c2s(Socket, Options, HibernateAfter);
+                    megaphone_c2s:start_c2s(Socket, Options, Idle);
                 {error, Why} ->
                     refuse(Socket, Facts, Why)
             end;
