@@ -26,7 +26,7 @@
     hibernate_after :: timeout(),
     pack :: non_neg_integer(),
     kind :: 0..3,
-    debug = [] :: [sys:debug_option()]
+    debug = [] :: [sys:dbg_opt()]
 }).
 
 -type time() :: timeout() | hibernate.
@@ -121,10 +121,10 @@ wake(Packed) ->
 
 %% --- sys
 
--spec system_continue(pid(), [sys:debug_option()], misc()) -> no_return().
+-spec system_continue(pid(), [sys:dbg_opt()], misc()) -> no_return().
 system_continue(_Parent, Debug, {State, Time, Loop}) -> loop(State, Time, Loop#loop{debug = Debug}).
 
--spec system_terminate(term(), pid(), [sys:debug_option()], misc()) -> no_return().
+-spec system_terminate(term(), pid(), [sys:dbg_opt()], misc()) -> no_return().
 system_terminate(Reason, _Parent, Debug, {State, _Time, Loop}) ->
     stop(exit, Reason, [], [], State, Loop#loop{debug = Debug}).
 

@@ -40,7 +40,10 @@ pub struct Dictionaries {
 impl Dictionaries {
     /// None yet.
     pub const fn new() -> Self {
-        Self { made: [const { [const { OnceLock::new() }; OF_A_KIND] }; KINDS as usize], making: Mutex::new(()) }
+        Self {
+            made: [const { [const { OnceLock::new() }; OF_A_KIND] }; KINDS as usize],
+            making: Mutex::new(()),
+        }
     }
 
     /// Packs a state. `None` for one that is empty, larger than [`MAX_STATE`], of no kind, or that becomes no smaller than
@@ -87,7 +90,8 @@ impl Dictionaries {
         }
         // Nothing that is locked can be left half done.
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(packed) = best(kind, of_kind, state).filter(|packed| packed.len() * BADLY <= state.len()) {
+        if let Some(packed) = best(kind, of_kind, state).filter(|packed| packed.len() * BADLY <= state.len())
+        {
             return Some(packed);
         }
         let free = of_kind.iter().find(|dictionary| dictionary.get().is_none())?;

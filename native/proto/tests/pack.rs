@@ -1,4 +1,5 @@
 //! Packed states: equal when they come back, small, and bounded whatever the bytes are.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use megaphone_proto::pack::{Dictionaries, KINDS, MAX_DICTIONARIES, MAX_STATE, UnpackError};
 use proptest::collection::vec;
