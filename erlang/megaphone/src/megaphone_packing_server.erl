@@ -174,6 +174,7 @@ stop(Class, Reason, Stack, Message, State, #loop{module = Module} = Loop) ->
 full_reason(error, Reason, Stack) -> {Reason, Stack};
 full_reason(_Class, Reason, _Stack) -> Reason.
 
+-spec finish(exit | error | throw, term(), list(), term(), term(), #loop{}) -> no_return().
 finish(Class, Reason, Stack, Message, State, Loop) ->
     case is_ordinary(Class, Reason) of
         true -> ok;
