@@ -15,6 +15,7 @@
          xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
          xmpp_cancel_wait/1, xmpp_reset/1, xmpp_shaper/2, xmpp_close/1, xmpp_abort/1]).
 -export([xmpp_peername/1, xmpp_sockname/1, xmpp_info/1]).
+-export([pack/2, unpack/1]).
 -export([inject_panic/1]).
 
 -export_type([start_options/0, listen_options/0, limits/0, load_error/0]).
@@ -30,6 +31,7 @@
        xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
        xmpp_cancel_wait/1, xmpp_reset/1, xmpp_shaper/2, xmpp_close/1, xmpp_abort/1,
        xmpp_peername/1, xmpp_sockname/1, xmpp_info/1,
+       pack/2, unpack/1,
        inject_panic/1]).
 
 -define(NOT_LOADED, erlang:nif_error({nif_not_loaded, "the application megaphone has not been started"})).
@@ -383,6 +385,17 @@ xmpp_sockname(_Socket) -> ?NOT_LOADED.
 
 -spec xmpp_info(xmpp_socket()) -> {ok, #{atom() => term()}} | {error, closed}.
 xmpp_info(_Socket) -> ?NOT_LOADED.
+
+%% --- states of hibernating processes
+
+%% A state in external term format, as few bytes of which the first is not 0. none: it doesn't pay, or is larger than 16 KB.
+%% Kind (0 to 3): states of one kind are alike, and are the dictionary for those that follow (at most 4 a kind, of 8 KB).
+-spec pack(Kind :: 0..3, State :: binary()) -> Packed :: binary() | none.
+pack(_Kind, _State) -> ?NOT_LOADED.
+
+%% badarg: this has not been packed in this VM.
+-spec unpack(Packed :: binary()) -> State :: binary().
+unpack(_Packed) -> ?NOT_LOADED.
 
 %% Makes the connection's reactor panic while it works on it. Only in the library for tests.
 -spec inject_panic(conn()) -> ok | {error, closed}.

@@ -10,13 +10,16 @@
 %% Called by starters.
 -export([start_session/2, start_stock/2]).
 %% For the other transports.
--export([start_c2s/3, hibernate_after/1]).
+-export([idle_defaults/0, idle_options/1]).
 
 %% ejabberd's.
 -include("logger.hrl").
 
 %% How long a session is idle before it hibernates, in milliseconds.
 -define(HIBERNATE_AFTER, 1000).
+
+%% The largest state that packs, in bytes, unless the listener says otherwise; the library takes none that is larger.
+-define(PACK, 16384).
 
 %% --- for ejabberd's own accept loop, which runs where tcp_init/2 has left the socket to it
 
@@ -31,19 +34,28 @@ accept(Pid) -> ejabberd_c2s:accept(Pid).
 
 %% --- options
 
-%% Those of ejabberd_c2s, proxy_protocol_trusted and hibernate_after: see the README for what it means and costs.
+%% Those of ejabberd_c2s, proxy_protocol_trusted, hibernate_after and pack: see docs/options.md for what they mean and cost.
 -spec listen_options() -> [{atom(), term()} | atom()].
-listen_options() ->
-    [{hibernate_after, ?HIBERNATE_AFTER} | megaphone_ejabberd_listener:proxy_options()] ++ ejabberd_c2s:listen_options().
+listen_options() -> idle_defaults() ++ megaphone_ejabberd_listener:proxy_options() ++ ejabberd_c2s:listen_options().
 
 -spec listen_opt_type(atom()) -> econf:validator().
 listen_opt_type(hibernate_after) -> econf:timeout(millisecond, infinity);
+listen_opt_type(pack) -> econf:either(econf:bool(), econf:pos_int());
 listen_opt_type(proxy_protocol_trusted = Name) -> megaphone_ejabberd_listener:proxy_opt_type(Name);
 listen_opt_type(Name) -> ejabberd_c2s:listen_opt_type(Name).
 
-%% In milliseconds. ejabberd doesn't pass defaults on.
--spec hibernate_after([proplists:property()]) -> timeout().
-hibernate_after(Options) -> proplists:get_value(hibernate_after, Options, ?HIBERNATE_AFTER).
+-spec idle_defaults() -> [{atom(), term()}].
+idle_defaults() -> [{hibernate_after, ?HIBERNATE_AFTER}, {pack, true}].
+
+%% ejabberd doesn't pass defaults on.
+-spec idle_options([proplists:property()]) -> megaphone_c2s_loop:idle_options().
+idle_options(Options) ->
+    #{hibernate_after => proplists:get_value(hibernate_after, Options, ?HIBERNATE_AFTER),
+      pack => largest(proplists:get_value(pack, Options, true))}.
+
+largest(true) -> ?PACK;
+largest(false) -> 0;
+largest(Size) -> Size.
 
 %% --- the listener
 
@@ -79,7 +91,7 @@ warn(Names, ListenSocket) ->
                  [Names, megaphone_ejabberd_listener:address(ListenSocket)]).
 
 stock_options(Options) ->
-    megaphone_ejabberd_listener:without_proxy_options(proplists:delete(hibernate_after, Options)).
+    megaphone_ejabberd_listener:without_proxy_options(proplists:delete(pack, proplists:delete(hibernate_after, Options))).
 
 raw_options(Options) ->
     #{mode => raw,
@@ -95,14 +107,10 @@ raw_options(Options) ->
 start_session(Socket, Options) ->
     case megaphone_nif:xmpp_facts(Socket) of
         {ok, #{peer := Peer, local := Local}} ->
-            log_accepted(start_c2s(Socket, stock_options(Options), hibernate_after(Options)), Peer, Local);
+            log_accepted(megaphone_c2s_loop:start(Socket, stock_options(Options), idle_options(Options)), Peer, Local);
         {error, _} ->
             ignore  % the client has left; one that has reset the connection has no address any more
     end.
-
-%% Starts a c2s on a native XMPP socket, which takes the session. Options are those of ejabberd_c2s:start/3.
--spec start_c2s(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) -> {ok, pid()}.
-start_c2s(Socket, Options, HibernateAfter) -> megaphone_c2s_loop:start(Socket, Options, HibernateAfter).
 
 %% Starts a stock c2s on a Megaphone socket.
 -spec start_stock(megaphone:socket(), [proplists:property()]) -> {ok, pid()} | {error, term()} | ignore.

@@ -1,4 +1,5 @@
-%% The process of a native XMPP session: an unmodified ejabberd_c2s on xmpp_stream_in, under a loop that hibernates.
+%% The process of a native XMPP session: an unmodified ejabberd_c2s on xmpp_stream_in, under a loop that hibernates, with its
+%% state packed (see megaphone_packing_server).
 %%
 %% Stock runs xmpp_stream_in under p1_server, whose messages are gen_server's: everything that talks to a c2s works here
 %% too, and the state (sys:get_state/1) is the same map. What this loop adds is kept in the process dictionary.
@@ -31,30 +32,41 @@
 %% How long it has to be idle for that, in milliseconds.
 -define(SETTLE_TIME, 100).
 
+-export_type([idle_options/0]).
+
 -type state() :: xmpp_stream_in:state().
 -type next_state() :: {noreply, state(), timeout() | hibernate} | {stop, term(), state()}.
 
+%% How a session waits: hibernate_after, in milliseconds, is for how long it had no message; pack, in bytes, how large the
+%% state of one that hibernates may be to be packed (0: none is).
+-type idle_options() :: #{hibernate_after := timeout(), pack := non_neg_integer()}.
+
 %% Starts the process of a session. Options are those of ejabberd_c2s:start/3. It is linked to nothing; it hibernates when
-%% it had no message for HibernateAfter milliseconds and its client is logged in.
+%% its client is logged in.
 %%
 %% It takes the session itself: whoever starts it may end at any time. One that comes second finds the session taken, or
 %% over, and ends. Doesn't wait for the process to be set up: on a busy node every login would wait for its turn in the
 %% run queue twice.
--spec start(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) -> {ok, pid()}.
-start(Socket, Options, HibernateAfter) ->
-    {ok, proc_lib:spawn(?MODULE, enter, [Socket, Options, HibernateAfter])}.
+-spec start(megaphone_xmpp_socket:socket(), [proplists:property()], idle_options()) -> {ok, pid()}.
+start(Socket, Options, Idle) ->
+    {ok, proc_lib:spawn(?MODULE, enter, [Socket, Options, Idle])}.
 
--spec enter(megaphone_xmpp_socket:socket(), [proplists:property()], HibernateAfter :: timeout()) -> no_return().
-enter(Socket, Options, HibernateAfter) ->
+-spec enter(megaphone_xmpp_socket:socket(), [proplists:property()], idle_options()) -> no_return().
+enter({Transport, _} = Socket, Options, Idle) ->
     %% Before the first event, which it would take for an intruder.
     ok = ejabberd_c2s:accept(self()),
     case megaphone_nif:xmpp_started(Socket, self()) of
         ok ->
             {ok, State, Timeout} = init({Socket, Options}),
-            gen_server:enter_loop(?MODULE, [{hibernate_after, HibernateAfter}], State, Timeout);
+            megaphone_packing_server:enter_loop(?MODULE, Idle#{kind => kind(Transport)}, State, Timeout);
         {error, closed} ->
             exit(normal)
     end.
+
+%% States of one transport are alike.
+kind(tcp) -> 0;
+kind(websocket) -> 1;
+kind(http_bind) -> 2.
 
 -spec init({megaphone_xmpp_socket:socket(), [proplists:property()]}) -> {ok, state(), timeout()}.
 init({Socket, Options}) ->

@@ -42,7 +42,7 @@ library_options() ->
      {handler_linger, 100},
      {recv_high_watermark, 65536}].
 
-session_options() -> [{hibernate_after, megaphone_c2s:hibernate_after([])}].
+session_options() -> megaphone_c2s:idle_defaults().
 
 -spec listen_opt_type(atom()) -> econf:validator().
 listen_opt_type(max_head) -> econf:pos_int();
@@ -51,6 +51,7 @@ listen_opt_type(head_timeout) -> econf:timeout(second);
 listen_opt_type(idle_timeout) -> econf:timeout(second);
 listen_opt_type(handler_linger) -> econf:timeout(millisecond);
 listen_opt_type(hibernate_after) -> megaphone_c2s:listen_opt_type(hibernate_after);
+listen_opt_type(pack) -> megaphone_c2s:listen_opt_type(pack);
 listen_opt_type(proxy_protocol_trusted = Name) -> megaphone_ejabberd_listener:proxy_opt_type(Name);
 listen_opt_type(Name) -> ejabberd_http:listen_opt_type(Name).
 
@@ -72,7 +73,7 @@ serve(ListenSocket, Options) ->
     SendTimeout = megaphone_ejabberd_versions:send_timeout(ListenSocket, Options),
     Handlers = #{handler => {start, ?MODULE, start_handler, [http_options(Options)]},
                  xmpp_handler => {start, ?MODULE, start_session,
-                                  [megaphone_c2s:hibernate_after(Options), session_options(SendTimeout, Options)]}},
+                                  [megaphone_c2s:idle_options(Options), session_options(SendTimeout, Options)]}},
     Common = common_options([{send_timeout, SendTimeout} | Options]),
     Mode = case raw_options(Options) of
         [] -> http_mode(Options);
@@ -144,15 +145,14 @@ path(Segments) -> iolist_to_binary([[$/, Segment] || Segment <- Segments]).
 start_handler(Socket, Options) -> ejabberd_http:start(gen_tcp, Socket, Options).
 
 %% Starts the c2s of a session over WebSocket or BOSH, with the options that ejabberd_http_ws and ejabberd_bosh give.
--spec start_session(megaphone_xmpp_socket:socket(), HibernateAfter :: timeout(), [proplists:property()]) ->
+-spec start_session(megaphone_xmpp_socket:socket(), megaphone_c2s_loop:idle_options(), [proplists:property()]) ->
     {ok, pid()} | ignore.
-start_session({Transport, _} = Socket, HibernateAfter, ListenerOptions) ->
+start_session({Transport, _} = Socket, Idle, ListenerOptions) ->
     case megaphone_nif:xmpp_facts(Socket) of
         {ok, Facts} ->
             case {is_served(Transport), client_options(Facts)} of
                 {true, {ok, Client}} ->
-                    Options = Client ++ transport_options(Transport, ListenerOptions),
-                    megaphone_c2s:start_c2s(Socket, Options, HibernateAfter);
+                    megaphone_c2s_loop:start(Socket, Client ++ transport_options(Transport, ListenerOptions), Idle);
                 {true, {error, Why}} ->
                     refuse(Socket, Facts, Why);
                 {false, _} ->

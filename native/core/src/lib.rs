@@ -53,7 +53,7 @@ pub use id::{Conn, ListenerId};
 pub use listener::{ListenerConfig, ListenerInfo, Mode};
 pub use megaphone_proto::http::{Limits, Path};
 pub use megaphone_proto::stream::{Framing, Outgoing, Rate};
-pub use megaphone_proto::{bosh, packet, proxy as proxy_header, stream, xmpp};
+pub use megaphone_proto::{bosh, pack, packet, proxy as proxy_header, stream, xmpp};
 pub use options::{Active, Delivery, Opt, Packets, SocketOptions};
 pub use proxy::{Network, ProxyProtocol};
 pub use settings::{Effort, Facts, Pulled, RequestFacts, Route, Service, XmppConfig, XmppEvent, XmppId};

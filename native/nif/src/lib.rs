@@ -11,6 +11,7 @@ mod host;
 mod info;
 mod listeners;
 mod options;
+mod pack;
 mod sockets;
 mod system;
 mod terms;

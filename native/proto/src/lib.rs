@@ -10,11 +10,13 @@
 //! - [`stream`]: a server's XMPP stream over TCP or WebSocket, with its negotiation barrier and deadlines.
 //! - [`ws`]: WebSocket as a server, and XMPP over it.
 //! - [`bosh`]: sessions of XMPP over HTTP.
+//! - [`pack`]: states of sessions, as few bytes.
 //! - [`proxy`]: the header in which a proxy says whose connection it passes on.
 #![forbid(unsafe_code)]
 
 pub mod bosh;
 pub mod http;
+pub mod pack;
 pub mod packet;
 pub mod proxy;
 pub mod stream;
