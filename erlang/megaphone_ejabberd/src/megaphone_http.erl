@@ -27,7 +27,7 @@ accept(Pid) -> ejabberd_http:accept(Pid).
 
 %% --- options
 
-%% Those of ejabberd_http and our own, with defaults: see the README for what they mean and cost.
+%% Those of ejabberd_http and our own, with defaults: see docs/options.md for what they mean and cost.
 -spec listen_options() -> [{atom(), term()} | atom()].
 listen_options() ->
     ejabberd_http:listen_options() ++ own_options().
