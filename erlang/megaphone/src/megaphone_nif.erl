@@ -4,6 +4,10 @@
 %% {error, closed}. No function blocks, but sendfile/4, which runs on a dirty scheduler.
 -module(megaphone_nif).
 
+-on_load(keep_library/0).
+
+-include_lib("kernel/include/logger.hrl").
+
 -export([load/0]).
 -export([start/1, stop/0, stats/0, connections/0, waker/0, wake/0]).
 -export([listen/3, close_listener/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
@@ -149,6 +153,29 @@ load_first(Path) ->
     case erlang:load_nif(Path, 0) of
         ok -> persistent_term:put(?LOADED, Path);
         {error, {_, Why}} -> {error, megaphone_library:load_error(Path ++ ".so", lists:flatten(Why))}
+    end.
+
+%% Runs when the module is loaded. Where another instance has the library the new one would be without: it is refused,
+%% and the other stays. Where that instance has been deleted and purged, the new one gets the library that is still mapped.
+keep_library() ->
+    case persistent_term:get(?LOADED, undefined) of
+        undefined -> ok;
+        Path -> take_over(Path)
+    end.
+
+take_over(Path) ->
+    case erlang:load_nif(Path, 0) of
+        ok ->
+            ok;
+        {error, {upgrade, _}} ->
+            ?LOG_ERROR("The module megaphone_nif was not loaded again: its native library runs, with threads and "
+                       "connections, and stays with the code that it was loaded for, which goes on as before. "
+                       "To run another version, restart the Erlang node; in a release upgrade, use restart_emulator."),
+            library_in_use;
+        {error, {_, Why}} ->
+            ?LOG_ERROR("The module megaphone_nif was not loaded: it does not fit the native library ~ts.so that this "
+                       "Erlang node runs (~ts). Restart the node.", [Path, Why]),
+            library_does_not_fit
     end.
 
 %% --- the library
