@@ -34,7 +34,7 @@ fix(File) ->
     Priv = filename:dirname(File),
     case {file:read_link(Priv), filelib:is_dir(Priv)} of
         {{ok, Target}, false} ->
-            "install it with scripts/install: " ++ Priv ++ " is a link to " ++ Target ++ ", which is not there";
+            "install it with scripts/install (" ++ Priv ++ " is a link to " ++ Target ++ ", which is not there)";
         _ ->
             "run scripts/build-nif" ++ for_whom(filename:basename(File))
     end.
