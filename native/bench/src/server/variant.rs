@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn native_xmpp_is_compared_where_it_is_built() {
-        let http = ["ebin/megaphone_http.beam", "priv/megaphone_nif-0.so"];
+        let http = ["ebin/megaphone_http.beam", "priv/megaphone_nif.so"];
         let without = Library::with("http", &http);
         let variant = megaphone(&without.0).unwrap();
         assert_eq!((variant.c2s_module, variant.http_module), ("ejabberd_c2s", "megaphone_http"));
