@@ -9,7 +9,7 @@
          connection_is_kept/1, pipelined_requests_are_answered_in_order/1, web_admin_asks_for_a_password/1]).
 -export([malformed_heads_are_refused/1, limits_of_the_head_are_options/1, random_bytes_leave_the_node_up/1]).
 -export([reload_frees_and_takes_the_port/1, listener_on_ipv6/1, listener_on_unix_socket/1,
-         https_and_secure_websocket/1]).
+         https_and_secure_websocket/1, listeners_survive_loading_the_library_module_again/1]).
 -export([killed_handler_leaves_the_node_up/1, node_stops_with_clients_connected/1]).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -34,7 +34,8 @@ cases() ->
 
 %% What ejabberd_http doesn't do.
 beyond_stock() ->
-    [pipelined_requests_are_answered_in_order, malformed_heads_are_refused, limits_of_the_head_are_options].
+    [pipelined_requests_are_answered_in_order, malformed_heads_are_refused, limits_of_the_head_are_options,
+     listeners_survive_loading_the_library_module_again].
 
 init_per_group(stock, Config) -> start_ejabberd(ejabberd_http, Config);
 init_per_group(megaphone, Config) -> start_ejabberd(megaphone_http, Config).
@@ -312,6 +313,17 @@ https_and_secure_websocket(Config) ->
                                          [{"NODE_EXTRA_CA_CERTS", Certificate}]),
     ok = megaphone_ct_client:talk(Secure, strophe(Config, "ws", "/ws")),
     ok = megaphone_ct_node:reload(ejabberd(Config), []).
+
+%% Clients that are there stay, others may come, and the configuration can still be changed.
+listeners_survive_loading_the_library_module_again(Config) ->
+    Client = strophe(Config, "ws", "/ws"),
+    Socket = connect(Config),
+    ?assertEqual({error, on_load_failure}, megaphone_ct_node:call(ejabberd(Config), c, l, [megaphone_nif])),
+    ?assertMatch([_], megaphone_ct_node:log(ejabberd(Config), "megaphone_nif was not loaded again.*restart the Erlang node")),
+    ok = megaphone_ct_http:send(Socket, megaphone_ct_http:request("GET", "/bosh")),
+    ?assertMatch(#{status := 200}, megaphone_ct_http:response(Socket)),
+    ok = megaphone_ct_client:talk(Client, strophe(Config, "ws", "/ws")),
+    reload_frees_and_takes_the_port(Config).
 
 %% --- failures and stops
 

@@ -90,7 +90,9 @@ a_library_outside_priv_can_be_named(Config) ->
     ok = depend_on_git(Config),
     {0, _} = run(Project, with_library(Config), ["rebar3", "compile"]),
     Elsewhere = filename:join(Project, "elsewhere"),
-    {0, _} = run(Project, [], ["mv", "_build/default/lib/megaphone/priv/megaphone_nif.so", Elsewhere ++ ".so"]),
+    Priv = filename:join(Project, "_build/default/lib/megaphone/priv"),
+    {0, _} = run(Project, [], ["mv", library(Priv), Elsewhere ++ ".so"]),
+    {0, _} = run(Project, [], ["rm", "-r", Priv]),
     Ebins = filelib:wildcard(filename:join(Project, "_build/default/lib/*/ebin")),
     Named = ["-megaphone", "nif_library", io_lib:format("~p", [Elsewhere])],
     ok = echoes(["erl", "-noinput", "-pa" | Ebins] ++ Named ++ arguments(Config), Config).
@@ -154,8 +156,13 @@ with_library(Config) ->
     ok = filelib:ensure_dir(Cargo),
     ok = file:write_file(Cargo, "#!/bin/sh\necho cargo was called >&2\nexit 1\n"),
     ok = file:change_mode(Cargo, 8#755),
-    Library = filename:join([?config(root, Config), "erlang", "megaphone", "priv", "megaphone_nif.so"]),
+    Library = library(filename:join([?config(root, Config), "erlang", "megaphone", "priv"])),
     [{"PATH", Directory ++ ":" ++ os:getenv("PATH")}, {"MEGAPHONE_NIF", Library}].
+
+%% The one that a priv directory says is current.
+library(Priv) ->
+    {ok, Name} = file:read_file(filename:join(Priv, "megaphone_nif.current")),
+    filename:join(Priv, string:trim(binary_to_list(Name))).
 
 %% --- the running server
 

@@ -4,6 +4,10 @@
 %% {error, closed}. No function blocks, but sendfile/4, which runs on a dirty scheduler.
 -module(megaphone_nif).
 
+-on_load(keep_library/0).
+
+-include_lib("kernel/include/logger.hrl").
+
 -export([load/0]).
 -export([start/1, stop/0, stats/0, connections/0, waker/0, wake/0]).
 -export([listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
@@ -129,32 +133,52 @@
 
 -type load_error() :: {cannot_load, File :: file:filename(), Why :: string(), Fix :: string()}.
 
-%% Loads the library, once a VM. Its name is the value of nif_library in the application's environment, a file of
-%% priv without the .so.
+%% The file that this VM has loaded, without the .so.
+-define(LOADED, {?MODULE, library}).
+
+%% Loads the library, once a VM: what the file is by now does not matter to a VM that has one.
 %%
 %% Not by -on_load: that would keep the reason to itself and leave callers with undef.
 -spec load() -> ok | {error, load_error()}.
 load() ->
-    Path = filename:join(priv_dir(), library()),
-    case erlang:load_nif(Path, 0) of
-        ok -> ok;
-        {error, {reload, _}} -> ok;
-        {error, {upgrade, _}} ->
-            Why = "the module megaphone_nif has been loaded again, and a library with threads stays with the first",
-            {error, {cannot_load, Path ++ ".so", Why, "stop this Erlang node"}};
-        {error, {_, Why}} -> {error, {cannot_load, Path ++ ".so", lists:flatten(Why), fix(library())}}
+    case persistent_term:get(?LOADED, undefined) of
+        undefined -> load_first();
+        _ -> ok
     end.
 
-library() -> application:get_env(megaphone, nif_library, "megaphone_nif").
+load_first() ->
+    case megaphone_library:current() of
+        {ok, Path} -> load_first(Path);
+        {error, _} = Error -> Error
+    end.
 
-fix("megaphone_nif_fault") -> "run scripts/build-nif --fault-injection";
-fix(_) -> "run scripts/build-nif, for this machine and this version of Erlang".
+load_first(Path) ->
+    case erlang:load_nif(Path, 0) of
+        ok -> persistent_term:put(?LOADED, Path);
+        {error, {_, Why}} -> {error, megaphone_library:load_error(Path ++ ".so", lists:flatten(Why))}
+    end.
 
-%% code:priv_dir/1 knows the application by its directory's name, and a checkout may have another.
-priv_dir() ->
-    case code:priv_dir(megaphone) of
-        {error, bad_name} -> filename:join(filename:dirname(filename:dirname(code:which(?MODULE))), "priv");
-        Directory -> Directory
+%% Runs when the module is loaded. Where another instance has the library the new one would be without: it is refused,
+%% and the other stays. Where that instance has been deleted and purged, the new one gets the library that is still mapped.
+keep_library() ->
+    case persistent_term:get(?LOADED, undefined) of
+        undefined -> ok;
+        Path -> take_over(Path)
+    end.
+
+take_over(Path) ->
+    case erlang:load_nif(Path, 0) of
+        ok ->
+            ok;
+        {error, {upgrade, _}} ->
+            ?LOG_ERROR("The module megaphone_nif was not loaded again: its native library runs, with threads and "
+                       "connections, and stays with the code that it was loaded for, which goes on as before. "
+                       "To run another version, restart the Erlang node; in a release upgrade, use restart_emulator."),
+            library_in_use;
+        {error, {_, Why}} ->
+            ?LOG_ERROR("The module megaphone_nif was not loaded: it does not fit the native library ~ts.so that this "
+                       "Erlang node runs (~ts). Restart the node.", [Path, Why]),
+            library_does_not_fit
     end.
 
 %% --- the library
