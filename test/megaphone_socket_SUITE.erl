@@ -338,6 +338,13 @@ ownership() ->
          Given = gen_tcp:controlling_process(S, P), gen_tcp:send(C, "3\n"),
          [Given, result(P), [M || {tcp, _, _} = M <- messages()]]
      end},
+     {another_sets_active, fun(C, S) ->
+         Set = Other(fun() -> inet:setopts(S, [{active, once}]) end), gen_tcp:send(C, "x"),
+         [Set, receive {tcp, S, Data} -> Data after ?TIMEOUT -> none end]
+     end},
+     {another_shuts_down, fun(C, S) -> [Other(fun() -> gen_tcp:shutdown(S, write) end), gen_tcp:recv(C, 0, ?TIMEOUT), gen_tcp:controlling_process(S, self())] end},
+     {another_closes, fun(C, S) -> [Other(fun() -> gen_tcp:close(S) end), gen_tcp:recv(C, 0, ?TIMEOUT)] end},
+     {another_monitors, fun(_, S) -> [Other(fun() -> inet:cancel_monitor(inet:monitor(S)) end), gen_tcp:controlling_process(S, self())] end},
      {another_may_send_and_receive, fun(C, S) ->
          gen_tcp:send(C, "x"), [Other(fun() -> gen_tcp:recv(S, 1, ?TIMEOUT) end), Other(fun() -> gen_tcp:send(S, "y") end)]
      end}].

@@ -215,8 +215,8 @@ cancel_accept(_Listener, _Wait) -> ?NOT_LOADED.
 
 %% --- reading
 
-%% Names the process that handles a connection after a start message; it becomes the owner. Closes the connection when
-%% that process has died. not_owner: another process has the connection.
+%% Names the process that handles a connection after a start message; it becomes the owner, as it does by nothing else but
+%% controlling_process/3. Closes the connection when that process has died. not_owner: another process has the connection.
 -spec handler_started(conn(), pid()) -> ok | {error, closed | not_owner}.
 handler_started(_Conn, _Handler) -> ?NOT_LOADED.
 
@@ -281,9 +281,11 @@ abort(_Conn) -> ?NOT_LOADED.
 
 %% --- owner and monitors
 
+%% From may be anybody while a connection that waits for its handler has no owner. badarg: To has died.
 -spec controlling_process(conn(), From :: pid(), To :: pid()) -> ok | {error, not_owner | closed | badarg}.
 controlling_process(_Conn, _From, _To) -> ?NOT_LOADED.
 
+%% undefined: it is parked, or waits for its handler.
 -spec owner(conn()) -> {ok, pid() | undefined} | {error, closed}.
 owner(_Conn) -> ?NOT_LOADED.
 

@@ -197,7 +197,8 @@ close(?SOCKET(Conn) = Socket) ->
 
 %% --- owner
 
-%% Messages that the old owner has not taken go to the new one before any that comes later.
+%% Messages that the old owner has not taken go to the new one before any that comes later. A connection whose handler
+%% is just being started has no owner; whoever was told of it may hand it over.
 -spec controlling_process(socket(), pid()) -> ok | {error, closed | not_owner | badarg | inet:posix()}.
 controlling_process(?LISTENER(_), NewOwner) when is_pid(NewOwner) ->
     {error, einval};
@@ -205,6 +206,7 @@ controlling_process(?SOCKET(Conn) = Socket, NewOwner) when is_pid(NewOwner) ->
     case megaphone_nif:owner(Conn) of
         {ok, NewOwner} -> ok;
         {ok, Owner} when Owner =:= self() -> hand_over(Socket, NewOwner);
+        {ok, undefined} -> megaphone_nif:controlling_process(Conn, self(), NewOwner);
         {ok, _} -> {error, not_owner};
         {error, _} = Error -> Error
     end.

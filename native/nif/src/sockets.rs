@@ -176,10 +176,7 @@ fn shutdown(env: Env<'_>, id: u64, how: Atom) -> NifResult<Term<'_>> {
         _ => return Err(rustler::Error::BadArg),
     };
     let system = system()?;
-    Ok(done(
-        env,
-        conn(id).and_then(|conn| system.shutdown(conn, Pid(env.pid()), how, &mut CallerSink { env })),
-    ))
+    Ok(done(env, conn(id).and_then(|conn| system.shutdown(conn, how, &mut CallerSink { env }))))
 }
 
 #[rustler::nif]
@@ -257,7 +254,7 @@ fn monitor(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
     let reference = env.make_ref();
     let monitored = conn(id).and_then(|conn| {
         let waiter = Waiter::down(env.pid(), reference, conn);
-        system.monitor(conn, Pid(env.pid()), key(*reference), waiter, &mut CallerSink { env })
+        system.monitor(conn, key(*reference), waiter)
     });
     Ok(answer(env, monitored, |()| *reference))
 }
