@@ -8,7 +8,7 @@
 -export([killed_owner_leaves_queued_bytes/1, half_close_both_ways/1, send_timeout_may_close/1,
          active_once_flood_is_held_back/1]).
 -export([operations_are_those_of_inet/1, packet_modes_are_those_of_inet/1, deliberate_differences_from_inet/1]).
--export([stale_connection_is_closed/1, monitor_tells_of_the_end/1, accept_waits_and_times_out/1,
+-export([stale_connection_is_closed/1, monitor_tells_of_the_end/1, monitors_leave_nothing_behind/1, accept_waits_and_times_out/1,
          file_arrives_identical/1, tls_over_the_module_socket/1]).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -24,7 +24,7 @@ all() ->
      second_reader_gets_ealready, close_wakes_a_reader,
      killed_owner_leaves_queued_bytes, half_close_both_ways, send_timeout_may_close, active_once_flood_is_held_back,
      operations_are_those_of_inet, packet_modes_are_those_of_inet, deliberate_differences_from_inet,
-     stale_connection_is_closed, monitor_tells_of_the_end, accept_waits_and_times_out,
+     stale_connection_is_closed, monitor_tells_of_the_end, monitors_leave_nothing_behind, accept_waits_and_times_out,
      file_arrives_identical, tls_over_the_module_socket].
 
 init_per_suite(Config) ->
@@ -466,6 +466,21 @@ monitor_tells_of_the_end(_Config) ->
     after ?TIMEOUT -> error(no_message)
     end,
     ?assertEqual([], messages()).
+
+monitors_leave_nothing_behind(_Config) ->
+    {_Client, Server} = pair(megaphone),
+    Before = process_info(self(), dictionary),
+    Monitors = [inet:monitor(Server) || _ <- lists:seq(1, 1000)],
+    Live = inet:monitor(Server),
+    Result = self(),
+    _ = spawn_link(fun() -> Result ! {another, megaphone_socket:cancel_monitor(Live)} end),
+    receive {another, Cancelled} -> ?assertNot(Cancelled) end,
+    ?assertEqual([true, false], [inet:cancel_monitor(Live), megaphone_socket:cancel_monitor(Live)]),
+    ok = gen_tcp:close(Server),
+    [receive {'DOWN', Monitor, socket, Server, closed} -> ok end || Monitor <- Monitors],
+    ?assertEqual([], messages()),
+    ?assertNot(lists:any(fun inet:cancel_monitor/1, Monitors)),
+    ?assertEqual(Before, process_info(self(), dictionary)).
 
 accept_waits_and_times_out(_Config) ->
     {ok, Listener} = megaphone:listen(0, [list, {active, true}, {ip, {127, 0, 0, 1}}]),

@@ -9,7 +9,7 @@
 -export([listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
 -export([handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2]).
 -export([send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
--export([controlling_process/3, owner/1, monitor/1, cancel_monitor/2]).
+-export([controlling_process/3, owner/1, monitor/1, cancel_monitor/1]).
 -export([setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
 -export([xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
          xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
@@ -24,7 +24,7 @@
        listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
        handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2,
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
-       controlling_process/3, owner/1, monitor/1, cancel_monitor/2,
+       controlling_process/3, owner/1, monitor/1, cancel_monitor/1,
        setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1,
        xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
        xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
@@ -293,8 +293,9 @@ owner(_Conn) -> ?NOT_LOADED.
 -spec monitor(conn()) -> {ok, reference()} | {error, closed}.
 monitor(_Conn) -> ?NOT_LOADED.
 
--spec cancel_monitor(conn(), reference()) -> boolean().
-cancel_monitor(_Conn, _Monitor) -> ?NOT_LOADED.
+%% By the process that has made it.
+-spec cancel_monitor(reference()) -> boolean().
+cancel_monitor(_Monitor) -> ?NOT_LOADED.
 
 %% --- options and facts
 

@@ -404,8 +404,6 @@ which_packet_type(?SOCKET(Conn)) ->
 monitor(?SOCKET(Conn) = Socket) ->
     case megaphone_nif:monitor(Conn) of
         {ok, Monitor} ->
-            %% inet:cancel_monitor/1 names no socket.
-            undefined = put({?MODULE, Monitor}, Conn),
             Monitor;
         {error, closed} ->
             Monitor = make_ref(),
@@ -416,10 +414,7 @@ monitor(?SOCKET(Conn) = Socket) ->
 %% By the process that has made the monitor. false: there is none any more, and its message may be in the mailbox.
 -spec cancel_monitor(reference()) -> boolean().
 cancel_monitor(Monitor) when is_reference(Monitor) ->
-    case erase({?MODULE, Monitor}) of
-        undefined -> false;
-        Conn -> megaphone_nif:cancel_monitor(Conn, Monitor)
-    end.
+    megaphone_nif:cancel_monitor(Monitor).
 
 %% --- time and messages
 

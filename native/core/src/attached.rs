@@ -69,7 +69,7 @@ pub(crate) struct Attached<H: Host> {
     pub(crate) options: SocketOptions,
     pub(crate) reader: Option<Reader<H>>,
     pub(crate) writers: Writers<H>,
-    pub(crate) monitors: Vec<(u64, H::Waiter)>,
+    pub(crate) monitors: Vec<(u128, H::Waiter)>,
     /// Packet mode `http`: header fields come next.
     pub(crate) in_headers: bool,
     /// The last wait for this peer was a short one.

@@ -173,7 +173,7 @@ impl<'a> Worker<'a> {
             12 => {
                 let (waiter, wait) = waiter();
                 waits.push(wait);
-                node.system.monitor(conn, random.next(), waiter)
+                node.system.monitor(conn, random.next().into(), waiter)
             }
             13 => node.system.unread(conn, b"again"),
             14 => node.system.handler_started(conn, pid, sink),

@@ -136,13 +136,13 @@ impl<H: Host> Connection<H> {
     }
 
     /// `waiter` is woken when the connection is no longer its owner's.
-    pub(crate) fn monitor(&mut self, key: u64, waiter: H::Waiter) -> Result<(), Error> {
+    pub(crate) fn monitor(&mut self, key: u128, waiter: H::Waiter) -> Result<(), Error> {
         self.attached_mut().ok_or(Error::Closed)?.monitors.push((key, waiter));
         Ok(())
     }
 
     /// Takes that back. False when there was none.
-    pub(crate) fn demonitor(&mut self, key: u64) -> bool {
+    pub(crate) fn demonitor(&mut self, key: u128) -> bool {
         let Some(attached) = self.attached_mut() else { return false };
         let before = attached.monitors.len();
         attached.monitors.retain(|(other, _)| *other != key);

@@ -217,12 +217,12 @@ impl<H: Host> System<H> {
     }
 
     /// Has `waiter` woken when the connection is no longer its owner's.
-    pub fn monitor(&self, conn: Conn, key: u64, waiter: H::Waiter) -> Result<(), Error> {
+    pub fn monitor(&self, conn: Conn, key: u128, waiter: H::Waiter) -> Result<(), Error> {
         self.peek(conn, |connection| connection.monitor(key, waiter))?
     }
 
     /// Takes that back. False when there was none.
-    pub fn demonitor(&self, conn: Conn, key: u64) -> bool {
+    pub fn demonitor(&self, conn: Conn, key: u128) -> bool {
         self.peek(conn, |connection| connection.demonitor(key)).unwrap_or(false)
     }
 
