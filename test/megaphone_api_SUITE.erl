@@ -5,15 +5,18 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([handlers_are_funs_and_mfas/1, listener_on_a_descriptor/1, listener_on_a_socket/1, listeners_on_another_inet_backend/1, listeners_are_listed/1,
          bad_arguments_are_refused/1, stopped_listener_keeps_its_connections/1, closed_connection_is_gone/1,
-         crashing_handler_is_logged_once/1, handler_that_does_not_start_costs_its_connection/1]).
+         crashing_handler_is_logged_once/1, handler_that_does_not_start_costs_its_connection/1,
+         handler_that_ignores_closes_quietly/1, starter_that_uses_a_socket_does_not_own_it/1,
+         starter_hands_over_by_controlling_process/1, active_data_before_the_hand_over_are_the_owners/1]).
 -export([drain_waits_for_connections/1, drain_closes_what_is_left/1, handlers_belong_to_the_caller/1,
          processes_are_otp_processes/1, listener_in_a_tree_of_ones_own/1]).
--export([killed_handler_closes_its_connection/1, killed_starter_loses_no_start/1, killed_processes_cost_nothing/1,
+-export([killed_handler_closes_its_connection/1, killed_starter_loses_no_start/1, killed_starter_leaks_no_connection/1,
+         killed_processes_cost_nothing/1,
          failed_application_leaves_connections_alone/1, stopped_application_closes_connections/1,
          accept_pauses_at_max_connections/1,
          notices_wait_for_the_log/1, missing_library_is_named/1, reactor_panic_costs_one_connection/1]).
 %% Handlers and functions for other nodes.
--export([echo/1, greet/2, does_not_start/1, start_late/1, listen_for_echo/0, panic/1]).
+-export([echo/1, greet/2, does_not_start/1, refuses/1, start_late/1, start_by/2, listen_for_echo/0, panic/1]).
 
 -include_lib("stdlib/include/assert.hrl").
 
@@ -29,9 +32,12 @@ all() ->
      listeners_on_another_inet_backend, listeners_are_listed,
      bad_arguments_are_refused, stopped_listener_keeps_its_connections, closed_connection_is_gone,
      crashing_handler_is_logged_once, handler_that_does_not_start_costs_its_connection,
+     handler_that_ignores_closes_quietly, starter_that_uses_a_socket_does_not_own_it,
+     starter_hands_over_by_controlling_process, active_data_before_the_hand_over_are_the_owners,
      drain_waits_for_connections, drain_closes_what_is_left, handlers_belong_to_the_caller,
      processes_are_otp_processes, listener_in_a_tree_of_ones_own,
-     killed_handler_closes_its_connection, killed_starter_loses_no_start, killed_processes_cost_nothing,
+     killed_handler_closes_its_connection, killed_starter_loses_no_start, killed_starter_leaks_no_connection,
+     killed_processes_cost_nothing,
      failed_application_leaves_connections_alone, stopped_application_closes_connections,
      accept_pauses_at_max_connections, notices_wait_for_the_log, missing_library_is_named, reactor_panic_costs_one_connection].
 
@@ -58,6 +64,13 @@ echo(Socket) ->
 greet(Socket, Name) -> gen_tcp:send(Socket, ["hello ", Name]).
 
 does_not_start(_Socket) -> {error, busy}.
+
+refuses(Socket) ->
+    ok = gen_tcp:send(Socket, "full"),
+    ignore.
+
+%% Does in the starter whatever it is told.
+start_by(Socket, Start) -> Start(Socket).
 
 %% Waits in the starter until it is told to go on, which the test process does by name.
 start_late(Socket) ->
@@ -204,6 +217,77 @@ handler_that_does_not_start_costs_its_connection(_Config) ->
     _ = connect_to_echo(GoodPort),
     ?assertEqual(Starters, starters()).
 
+handler_that_ignores_closes_quietly(_Config) ->
+    ok = megaphone_ct_log:start(),
+    {_, Port} = start({start, ?MODULE, refuses, []}),
+    {_, LoudPort} = start({start, ?MODULE, does_not_start, []}),
+    ?assertEqual(<<"full">>, receive_all(connect(Port))),
+    %% What is logged in between is logged by then.
+    ?assertMatch({error, _}, gen_tcp:recv(connect(LoudPort), 0, ?TIMEOUT)),
+    ?assertMatch([_NothingElse], megaphone_ct_log:until("could not start a handler.*busy")),
+    ok = megaphone_ct_log:stop(),
+    ?assertEqual([], megaphone:connections()).
+
+starter_that_uses_a_socket_does_not_own_it(_Config) ->
+    Test = self(),
+    Start = fun(Socket) ->
+        {'$inet', megaphone_socket, Conn} = Socket,
+        ok = inet:setopts(Socket, [{nodelay, true}]),
+        _ = inet:monitor(Socket),
+        ok = gen_tcp:send(Socket, "welcome"),
+        {error, timeout} = gen_tcp:recv(Socket, 0, 0),
+        Test ! {owner, megaphone_nif:owner(Conn)},
+        {ok, spawn(fun() -> echo(Socket), receive stop -> ok end end)}
+    end,
+    {Listener, Port} = start({start, ?MODULE, start_by, [Start]}),
+    Socket = connect(Port),
+    ?assertEqual({ok, <<"welcome">>}, gen_tcp:recv(Socket, 7, ?TIMEOUT)),
+    receive {owner, Owner} -> ?assertEqual({ok, undefined}, Owner) end,
+    echoes(Socket),
+    [Conn] = megaphone:connections(),
+    megaphone_ct_sockets:await(fun() -> {ok, undefined} =/= megaphone_nif:owner(Conn) end),
+    {ok, #{owner := Handler}} = megaphone:info(Conn),
+    ?assertNotEqual(child(starter, Listener), Handler),
+    true = exit(Handler, kill),
+    await_closed(Socket),
+    ?assertEqual([], megaphone:connections()).
+
+%% As an accept loop does for its sockets; the starter itself may be the owner as well, if that is what it asks for.
+starter_hands_over_by_controlling_process(_Config) ->
+    Test = self(),
+    Start = fun(Socket) ->
+        Pid = spawn(fun() -> receive go -> ok end, Test ! {given, gen_tcp:controlling_process(Socket, self())}, echo(Socket) end),
+        Test ! {given, gen_tcp:controlling_process(Socket, Pid)},
+        Test ! {given, gen_tcp:controlling_process(Socket, self())},
+        Pid ! go,
+        {ok, Pid}
+    end,
+    {_, Port} = start({start, ?MODULE, start_by, [Start]}),
+    _ = connect_to_echo(Port),
+    ?assertEqual([ok, {error, not_owner}, ok], [receive {given, Given} -> Given end || _ <- [1, 2, 3]]).
+
+active_data_before_the_hand_over_are_the_owners(_Config) ->
+    true = register(?MODULE, self()),
+    Start = fun(Socket) ->
+        ok = inet:setopts(Socket, [{active, true}]),
+        {ok, Handler} = start_late(Socket),
+        true = exit(Handler, kill),
+        Test = whereis(?MODULE),
+        {ok, spawn(fun() -> receive {tcp, Socket, Data} -> Test ! {data, Data} end, receive Closed -> Test ! Closed end end)}
+    end,
+    {_, Port} = start({start, ?MODULE, start_by, [Start]}),
+    Socket = connect(Port),
+    ok = gen_tcp:send(Socket, "early"),
+    Starter = receive {starting, Pid} -> Pid end,
+    [Conn] = megaphone:connections(),
+    megaphone_ct_sockets:await(fun() -> {ok, #{inbound := Inbound}} = megaphone:info(Conn), Inbound =:= 5 end),
+    ?assertEqual({message_queue_len, 0}, process_info(Starter, message_queue_len)),
+    Starter ! go,
+    receive {data, Data} -> ?assertEqual(<<"early">>, Data) end,
+    ok = gen_tcp:close(Socket),
+    receive Closed -> ?assertEqual({tcp_closed, megaphone:socket(Conn)}, Closed) end,
+    true = unregister(?MODULE).
+
 starters() -> [Pid || {_, Children} <- children(), {starter, Pid, _, _} <- Children].
 
 %% Of each listener, in a supervisor's words.
@@ -336,6 +420,28 @@ killed_starter_loses_no_start(_Config) ->
     kill(Starter),
     [receive {starting, Next} -> Next ! go end || _ <- Sockets],
     [echoes(Socket) || Socket <- Sockets],
+    true = unregister(?MODULE).
+
+%% One that was killed while it was at it: what it had begun to use closes, what it had not is the next one's.
+killed_starter_leaks_no_connection(_Config) ->
+    true = register(?MODULE, self()),
+    Use = fun(Prepare) -> fun(Socket) -> ok = Prepare(Socket), start_late(Socket) end end,
+    Prepared = [fun(Socket) -> inet:setopts(Socket, [{nodelay, true}, {active, once}]) end,
+                fun(Socket) -> gen_tcp:send(Socket, "welcome") end],
+    [{Set, SetPort}, {Sent, SentPort}] = [start({start, ?MODULE, start_by, [Use(Prepare)]}) || Prepare <- Prepared],
+    SetSocket = connect(SetPort),
+    [SetConn] = megaphone:connections(),
+    receive {starting, SetStarter} -> ?assertEqual(child(starter, Set), SetStarter), kill(SetStarter) end,
+    receive {starting, Next} -> Next ! go end,
+    ?assertEqual({error, closed}, megaphone:info(SetConn)),
+    megaphone_ct_sockets:await(fun() ->
+        [Conn] = megaphone:connections(), {ok, undefined} =/= megaphone_nif:owner(Conn)
+    end),
+    ok = gen_tcp:close(SetSocket),
+    SentSocket = connect(SentPort),
+    receive {starting, SentStarter} -> ?assertEqual(child(starter, Sent), SentStarter), kill(SentStarter) end,
+    ?assertEqual(<<"welcome">>, receive_all(SentSocket)),
+    megaphone_ct_sockets:await(fun() -> [] =:= megaphone:connections() end),
     true = unregister(?MODULE).
 
 %% One after the other, and the supervisors: the port is the same, and so are the connections.

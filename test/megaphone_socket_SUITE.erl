@@ -8,7 +8,7 @@
 -export([killed_owner_leaves_queued_bytes/1, half_close_both_ways/1, send_timeout_may_close/1,
          active_once_flood_is_held_back/1]).
 -export([operations_are_those_of_inet/1, packet_modes_are_those_of_inet/1, deliberate_differences_from_inet/1]).
--export([stale_connection_is_closed/1, monitor_tells_of_the_end/1, accept_waits_and_times_out/1,
+-export([stale_connection_is_closed/1, monitor_tells_of_the_end/1, monitors_leave_nothing_behind/1, accept_waits_and_times_out/1,
          file_arrives_identical/1, tls_over_the_module_socket/1]).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -24,7 +24,7 @@ all() ->
      second_reader_gets_ealready, close_wakes_a_reader,
      killed_owner_leaves_queued_bytes, half_close_both_ways, send_timeout_may_close, active_once_flood_is_held_back,
      operations_are_those_of_inet, packet_modes_are_those_of_inet, deliberate_differences_from_inet,
-     stale_connection_is_closed, monitor_tells_of_the_end, accept_waits_and_times_out,
+     stale_connection_is_closed, monitor_tells_of_the_end, monitors_leave_nothing_behind, accept_waits_and_times_out,
      file_arrives_identical, tls_over_the_module_socket].
 
 init_per_suite(Config) ->
@@ -338,6 +338,13 @@ ownership() ->
          Given = gen_tcp:controlling_process(S, P), gen_tcp:send(C, "3\n"),
          [Given, result(P), [M || {tcp, _, _} = M <- messages()]]
      end},
+     {another_sets_active, fun(C, S) ->
+         Set = Other(fun() -> inet:setopts(S, [{active, once}]) end), gen_tcp:send(C, "x"),
+         [Set, receive {tcp, S, Data} -> Data after ?TIMEOUT -> none end]
+     end},
+     {another_shuts_down, fun(C, S) -> [Other(fun() -> gen_tcp:shutdown(S, write) end), gen_tcp:recv(C, 0, ?TIMEOUT), gen_tcp:controlling_process(S, self())] end},
+     {another_closes, fun(C, S) -> [Other(fun() -> gen_tcp:close(S) end), gen_tcp:recv(C, 0, ?TIMEOUT)] end},
+     {another_monitors, fun(_, S) -> [Other(fun() -> inet:cancel_monitor(inet:monitor(S)) end), gen_tcp:controlling_process(S, self())] end},
      {another_may_send_and_receive, fun(C, S) ->
          gen_tcp:send(C, "x"), [Other(fun() -> gen_tcp:recv(S, 1, ?TIMEOUT) end), Other(fun() -> gen_tcp:send(S, "y") end)]
      end}].
@@ -459,6 +466,21 @@ monitor_tells_of_the_end(_Config) ->
     after ?TIMEOUT -> error(no_message)
     end,
     ?assertEqual([], messages()).
+
+monitors_leave_nothing_behind(_Config) ->
+    {_Client, Server} = pair(megaphone),
+    Before = process_info(self(), dictionary),
+    Monitors = [inet:monitor(Server) || _ <- lists:seq(1, 1000)],
+    Live = inet:monitor(Server),
+    Result = self(),
+    _ = spawn_link(fun() -> Result ! {another, megaphone_socket:cancel_monitor(Live)} end),
+    receive {another, Cancelled} -> ?assertNot(Cancelled) end,
+    ?assertEqual([true, false], [inet:cancel_monitor(Live), megaphone_socket:cancel_monitor(Live)]),
+    ok = gen_tcp:close(Server),
+    [receive {'DOWN', Monitor, socket, Server, closed} -> ok end || Monitor <- Monitors],
+    ?assertEqual([], messages()),
+    ?assertNot(lists:any(fun inet:cancel_monitor/1, Monitors)),
+    ?assertEqual(Before, process_info(self(), dictionary)).
 
 accept_waits_and_times_out(_Config) ->
     {ok, Listener} = megaphone:listen(0, [list, {active, true}, {ip, {127, 0, 0, 1}}]),

@@ -13,7 +13,7 @@
 -export([listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
 -export([handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2]).
 -export([send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
--export([controlling_process/3, owner/1, monitor/1, cancel_monitor/2]).
+-export([controlling_process/3, owner/1, monitor/1, cancel_monitor/1]).
 -export([setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
 -export([xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
          xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
@@ -29,7 +29,7 @@
        listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
        handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2,
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
-       controlling_process/3, owner/1, monitor/1, cancel_monitor/2,
+       controlling_process/3, owner/1, monitor/1, cancel_monitor/1,
        setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1,
        xmpp_configure/1, xmpp_facts/1, xmpp_started/2, xmpp_recv/1, xmpp_recv_large/1,
        xmpp_send/2, xmpp_send_large/2, xmpp_flush/1,
@@ -241,8 +241,8 @@ cancel_accept(_Listener, _Wait) -> ?NOT_LOADED.
 
 %% --- reading
 
-%% Names the process that handles a connection after a start message; it becomes the owner. Closes the connection when
-%% that process has died. not_owner: another process has the connection.
+%% Names the process that handles a connection after a start message; it becomes the owner, as it does by nothing else but
+%% controlling_process/3. Closes the connection when that process has died. not_owner: another process has the connection.
 -spec handler_started(conn(), pid()) -> ok | {error, closed | not_owner}.
 handler_started(_Conn, _Handler) -> ?NOT_LOADED.
 
@@ -307,9 +307,11 @@ abort(_Conn) -> ?NOT_LOADED.
 
 %% --- owner and monitors
 
+%% From may be anybody while a connection that waits for its handler has no owner. badarg: To has died.
 -spec controlling_process(conn(), From :: pid(), To :: pid()) -> ok | {error, not_owner | closed | badarg}.
 controlling_process(_Conn, _From, _To) -> ?NOT_LOADED.
 
+%% undefined: it is parked, or waits for its handler.
 -spec owner(conn()) -> {ok, pid() | undefined} | {error, closed}.
 owner(_Conn) -> ?NOT_LOADED.
 
@@ -317,8 +319,9 @@ owner(_Conn) -> ?NOT_LOADED.
 -spec monitor(conn()) -> {ok, reference()} | {error, closed}.
 monitor(_Conn) -> ?NOT_LOADED.
 
--spec cancel_monitor(conn(), reference()) -> boolean().
-cancel_monitor(_Conn, _Monitor) -> ?NOT_LOADED.
+%% By the process that has made it.
+-spec cancel_monitor(reference()) -> boolean().
+cancel_monitor(_Monitor) -> ?NOT_LOADED.
 
 %% --- options and facts
 

@@ -197,7 +197,8 @@ close(?SOCKET(Conn) = Socket) ->
 
 %% --- owner
 
-%% Messages that the old owner has not taken go to the new one before any that comes later.
+%% Messages that the old owner has not taken go to the new one before any that comes later. A connection whose handler
+%% is just being started has no owner; whoever was told of it may hand it over.
 -spec controlling_process(socket(), pid()) -> ok | {error, closed | not_owner | badarg | inet:posix()}.
 controlling_process(?LISTENER(_), NewOwner) when is_pid(NewOwner) ->
     {error, einval};
@@ -205,6 +206,7 @@ controlling_process(?SOCKET(Conn) = Socket, NewOwner) when is_pid(NewOwner) ->
     case megaphone_nif:owner(Conn) of
         {ok, NewOwner} -> ok;
         {ok, Owner} when Owner =:= self() -> hand_over(Socket, NewOwner);
+        {ok, undefined} -> megaphone_nif:controlling_process(Conn, self(), NewOwner);
         {ok, _} -> {error, not_owner};
         {error, _} = Error -> Error
     end.
@@ -402,8 +404,6 @@ which_packet_type(?SOCKET(Conn)) ->
 monitor(?SOCKET(Conn) = Socket) ->
     case megaphone_nif:monitor(Conn) of
         {ok, Monitor} ->
-            %% inet:cancel_monitor/1 names no socket.
-            undefined = put({?MODULE, Monitor}, Conn),
             Monitor;
         {error, closed} ->
             Monitor = make_ref(),
@@ -414,10 +414,7 @@ monitor(?SOCKET(Conn) = Socket) ->
 %% By the process that has made the monitor. false: there is none any more, and its message may be in the mailbox.
 -spec cancel_monitor(reference()) -> boolean().
 cancel_monitor(Monitor) when is_reference(Monitor) ->
-    case erase({?MODULE, Monitor}) of
-        undefined -> false;
-        Conn -> megaphone_nif:cancel_monitor(Conn, Monitor)
-    end.
+    megaphone_nif:cancel_monitor(Monitor).
 
 %% --- time and messages
 

@@ -17,14 +17,17 @@
 
 %% The function or the MFA gets the socket as its (first) argument and is all that its process does. A function that
 %% is tagged with start starts the process itself, as ejabberd's listener modules do; it runs in the starter and must
-%% not wait for anything.
+%% not wait for anything. {ok, Pid}: that process is the owner from then on. Nobody becomes it by using the socket; one
+%% that has to be it before the function returns is handed the connection by gen_tcp:controlling_process/2. ignore: there
+%% is to be no process, and the connection closes; so it does after anything else, which is logged.
 -type handler() ::
     fun((megaphone:socket()) -> term())
     | {module(), atom(), [term()]}
     | {start, module(), atom(), [term()]}.
 
 %% Starts the process of an XMPP session, whose socket is the first argument. That process, or this function, names it
-%% to the library by megaphone_nif:xmpp_started/2. ignore: the session is over already. It runs in the starter as well.
+%% to the library by megaphone_nif:xmpp_started/2. ignore: there is to be none, and the session ends unless it has one. It
+%% runs in the starter as well.
 -type xmpp_handler() :: {start, module(), atom(), [term()]}.
 
 -spec is_handler(term()) -> boolean().
@@ -34,7 +37,7 @@ is_handler({start, M, F, A}) -> is_handler({M, F, A});
 is_handler(_) -> false.
 
 %% Starts the process of a connection or session that waits for one. A connection's becomes its owner. ignore: it has a
-%% process, or is over. no_listener: its listener has no handler for such.
+%% process, is over, or gets none. no_listener: its listener has no handler for such.
 -spec start(megaphone:conn() | megaphone_nif:xmpp_socket(), megaphone_listener:handlers() | megaphone_registry:facts()) ->
     {ok, pid()} | ignore | {error, term()}.
 start({_, _} = Session, #{xmpp_handler := Handler}) -> start_xmpp_handler(Handler, Session);
@@ -51,9 +54,12 @@ start_handler(Handler, Conn) ->
 start_first_handler({start, M, F, A}, Conn) ->
     case apply(M, F, [megaphone:socket(Conn) | A]) of
         {ok, Pid} ->
-            %% closed: the handler was quick, and has answered and closed already.
+            %% closed: the handler was quick, and has answered and closed already. not_owner: it was handed over before.
             _ = megaphone_nif:handler_started(Conn, Pid),
             {ok, Pid};
+        ignore ->
+            _ = megaphone_nif:owner(Conn) =:= {ok, undefined} andalso megaphone_nif:close(Conn),
+            ignore;
         NotStarted ->
             {error, {not_started, NotStarted}}
     end;
@@ -63,8 +69,14 @@ start_first_handler(Handler, Conn) ->
 start_xmpp_handler({start, M, F, A}, Socket) ->
     case apply(M, F, [Socket | A]) of
         {ok, Pid} -> {ok, Pid};
-        ignore -> ignore;
+        ignore -> _ = is_unowned(Socket) andalso megaphone_nif:xmpp_abort(Socket), ignore;
         NotStarted -> {error, {not_started, NotStarted}}
+    end.
+
+is_unowned(Session) ->
+    case megaphone_nif:xmpp_info(Session) of
+        {ok, #{owner := Owner}} -> Owner =:= undefined;
+        {error, closed} -> false
     end.
 
 %% The process of a handler that is a function or an MFA. It is the owner before the handler's first call; closed: the

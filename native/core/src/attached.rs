@@ -1,4 +1,4 @@
-//! A process that has a connection and reads and writes its bytes: its options, its waits, who watches.
+//! A connection whose bytes are for a process to read and write: its owner, its options, who waits, who watches.
 
 use crate::cx::Cx;
 use crate::host::{Event, Host, Owned};
@@ -59,17 +59,23 @@ pub enum SendfileOutcome {
     Wait,
 }
 
-/// Exists while somebody has the connection.
+/// Exists while somebody has the connection, or was asked for.
+///
+/// Any process may read, write and set options, as with `gen_tcp`. The owner alone is who gets the data of active modes,
+/// and whose end closes the connection.
 pub(crate) struct Attached<H: Host> {
-    pub(crate) owner: H::Process,
+    /// None until the connection is handed over: nobody becomes the owner by using it.
+    pub(crate) owner: Option<H::Process>,
     pub(crate) options: SocketOptions,
     pub(crate) reader: Option<Reader<H>>,
     pub(crate) writers: Writers<H>,
-    pub(crate) monitors: Vec<(u64, H::Waiter)>,
+    pub(crate) monitors: Vec<(u128, H::Waiter)>,
     /// Packet mode `http`: header fields come next.
     pub(crate) in_headers: bool,
     /// The last wait for this peer was a short one.
     pub(crate) is_prompt: bool,
+    /// Bytes were taken or sent: another process can't begin from the beginning.
+    pub(crate) is_used: bool,
 }
 
 pub(crate) struct Reader<H: Host> {
@@ -83,19 +89,27 @@ pub(crate) struct Reader<H: Host> {
 }
 
 impl<H: Host> Attached<H> {
-    /// None when the process has ended already.
-    pub(crate) fn new(cx: &mut Cx<'_, H>, owner: H::Process, options: SocketOptions) -> Option<Box<Self>> {
-        cx.sink.watch(owner, Owned::Connection(cx.conn)).then(|| {
-            Box::new(Self {
-                owner,
-                options,
-                reader: None,
-                writers: Writers::default(),
-                monitors: Vec::new(),
-                in_headers: false,
-                is_prompt: false,
-            })
+    /// Without an owner.
+    pub(crate) fn new(options: SocketOptions) -> Box<Self> {
+        Box::new(Self {
+            owner: None,
+            options,
+            reader: None,
+            writers: Writers::default(),
+            monitors: Vec::new(),
+            in_headers: false,
+            is_prompt: false,
+            is_used: false,
         })
+    }
+
+    /// Makes `process` the owner, in place of another where there is one. False when it has ended already.
+    pub(crate) fn hand_to(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> bool {
+        let is_alive = cx.sink.watch(process, Owned::Connection(cx.conn));
+        if is_alive && let Some(former) = self.owner.replace(process) {
+            cx.sink.unwatch(former, Owned::Connection(cx.conn));
+        }
+        is_alive
     }
 
     pub(crate) fn wait(&mut self, process: H::Process, waiter: H::Waiter, wants: usize, at_boundary: bool) {
@@ -129,7 +143,9 @@ impl<H: Host> Attached<H> {
 
     /// Nobody has the connection from here on: who waits is woken, what it knows the connection by is stale.
     pub(crate) fn detach(self, cx: &mut Cx<'_, H>) {
-        cx.sink.unwatch(self.owner, Owned::Connection(cx.conn));
+        if let Some(owner) = self.owner {
+            cx.sink.unwatch(owner, Owned::Connection(cx.conn));
+        }
         cx.conn = cx.conn.next_generation();
         let readers = self.reader.map(|reader| reader.waiter);
         let monitors = self.monitors.into_iter().map(|(_, waiter)| waiter);

@@ -51,7 +51,7 @@ impl<H: Host> Connection<H> {
     pub(crate) fn owner(&self) -> Option<H::Process> {
         match &self.role {
             Role::Stream(stream) => stream.owner(),
-            _ => self.attached().map(|attached| attached.owner),
+            _ => self.attached().and_then(|attached| attached.owner),
         }
     }
 
@@ -78,7 +78,7 @@ impl<H: Host> Connection<H> {
     fn is_starting(&self) -> bool {
         match &self.role {
             Role::Http(http) => http.is_starting(),
-            Role::Raw(raw) => matches!(raw, Raw::Starting),
+            Role::Raw(raw) => raw.is_starting(),
             Role::Stream(stream) => stream.is_starting(),
             Role::Proxy | Role::Closing(_) => false,
         }
@@ -146,7 +146,7 @@ impl<H: Host> Connection<H> {
         let next = match &mut self.role {
             Role::Http(http) => http.on_timeout(transport, cx),
             Role::Stream(stream) => stream.on_timeout(transport, cx),
-            Role::Raw(Raw::Starting) => {
+            Role::Raw(raw) if raw.is_starting() => {
                 cx.shared.notices.start_timeout(cx.sink, transport.listener.id);
                 Next::Gone
             }
@@ -221,7 +221,7 @@ impl<H: Host> Connection<H> {
             Role::Http(http) => http.detach(cx),
             Role::Stream(stream) => stream.detach(cx),
             Role::Raw(raw) => {
-                if let Raw::Owned(attached) = std::mem::replace(raw, Raw::Starting) {
+                if let Raw::Attached(attached) = std::mem::replace(raw, Raw::Queued) {
                     attached.detach(cx);
                 }
             }
@@ -265,9 +265,10 @@ impl<H: Host> Entry<H> for Connection<H> {
         if let Role::Stream(stream) = &mut self.role {
             stream.tell_of_end(cx);
         } else if let Some(attached) = self.attached()
+            && let Some(to) = attached.owner
             && attached.options.active != Active::Off
         {
-            cx.sink.emit(Event::Closed { to: attached.owner, conn: cx.conn, error: None });
+            cx.sink.emit(Event::Closed { to, conn: cx.conn, error: None });
         }
         Fate::Gone
     }

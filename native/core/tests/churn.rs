@@ -163,17 +163,17 @@ impl<'a> Worker<'a> {
             8 => node.system.abort(conn, sink),
             9 => {
                 let active = [Active::On, Active::Once, Active::Count(3), Active::Off][random.below(4)];
-                node.system.set(conn, pid, Opt::Active(active), sink)
+                node.system.set(conn, Opt::Active(active), sink)
             }
             10 => node.system.give(conn, pid, other, sink),
             11 => {
                 let how = [Shutdown::Read, Shutdown::Write, Shutdown::Both][random.below(3)];
-                node.system.shutdown(conn, pid, how, sink)
+                node.system.shutdown(conn, how, sink)
             }
             12 => {
                 let (waiter, wait) = waiter();
                 waits.push(wait);
-                node.system.monitor(conn, pid, random.next(), waiter, sink)
+                node.system.monitor(conn, random.next().into(), waiter)
             }
             13 => node.system.unread(conn, b"again"),
             14 => node.system.handler_started(conn, pid, sink),

@@ -1,6 +1,7 @@
 //! Erlang processes as owners of connections: monitors, wake-ups, messages.
 
 use crate::atoms;
+use crate::monitors::{self, Entry};
 use crate::terms::{self, session_term, socket_term};
 use megaphone_core::{Conn, Event, Host, ListenerId, Notice, Owned, Sink, XmppId};
 use parking_lot::Mutex;
@@ -30,6 +31,8 @@ pub(crate) struct Waiter {
     to: LocalPid,
     env: OwnedEnv,
     message: SavedTerm,
+    /// Of a monitor.
+    _entry: Option<Entry>,
 }
 
 impl Waiter {
@@ -37,7 +40,7 @@ impl Waiter {
     pub(crate) fn wake_up(to: LocalPid, reference: Reference<'_>) -> Self {
         let env = OwnedEnv::new();
         let message = env.save((atoms::dollar_megaphone(), *reference));
-        Self { to, env, message }
+        Self { to, env, message, _entry: None }
     }
 
     /// `{'DOWN', Ref, socket, Socket, closed}` to `to`.
@@ -53,7 +56,8 @@ impl Waiter {
             );
             env.save(down)
         });
-        Self { to, env, message }
+        let entry = Entry::new(to, monitors::number(*reference), conn);
+        Self { to, env, message, _entry: Some(entry) }
     }
 }
 

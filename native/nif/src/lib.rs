@@ -10,6 +10,7 @@ mod fd;
 mod host;
 mod info;
 mod listeners;
+mod monitors;
 mod options;
 mod pack;
 mod sockets;

@@ -1,7 +1,7 @@
 //! Socket options, by the names that `inet` has for them.
 
 use crate::decode::{conn, timeout};
-use crate::host::{CallerSink, Pid};
+use crate::host::CallerSink;
 use crate::system::system;
 use crate::terms::done;
 use crate::{atoms, terms};
@@ -20,7 +20,7 @@ fn setopt<'a>(env: Env<'a>, id: u64, name: Atom, value: Term<'a>) -> NifResult<T
         env,
         conn(id).and_then(|conn| {
             let system = system().map_err(|_| megaphone_core::Error::Closed)?;
-            system.set(conn, Pid(env.pid()), option, &mut CallerSink { env })
+            system.set(conn, option, &mut CallerSink { env })
         }),
     ))
 }

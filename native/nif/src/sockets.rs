@@ -6,7 +6,7 @@ use crate::info::owner_term;
 use crate::options::encode_timeout;
 use crate::system::system;
 use crate::terms::{answer, done};
-use crate::{atoms, fd, terms};
+use crate::{atoms, fd, monitors, terms};
 #[cfg(feature = "fault-injection")]
 use megaphone_core::Owned;
 use megaphone_core::{Error, PollOutcome, ReadOutcome, Shutdown, WriteOutcome};
@@ -176,10 +176,7 @@ fn shutdown(env: Env<'_>, id: u64, how: Atom) -> NifResult<Term<'_>> {
         _ => return Err(rustler::Error::BadArg),
     };
     let system = system()?;
-    Ok(done(
-        env,
-        conn(id).and_then(|conn| system.shutdown(conn, Pid(env.pid()), how, &mut CallerSink { env })),
-    ))
+    Ok(done(env, conn(id).and_then(|conn| system.shutdown(conn, how, &mut CallerSink { env }))))
 }
 
 #[rustler::nif]
@@ -257,20 +254,17 @@ fn monitor(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
     let reference = env.make_ref();
     let monitored = conn(id).and_then(|conn| {
         let waiter = Waiter::down(env.pid(), reference, conn);
-        system.monitor(conn, Pid(env.pid()), key(*reference), waiter, &mut CallerSink { env })
+        system.monitor(conn, monitors::number(*reference), waiter)
     });
     Ok(answer(env, monitored, |()| *reference))
 }
 
+/// By the process that has made it.
 #[rustler::nif]
-fn cancel_monitor<'a>(id: u64, reference: Term<'a>) -> NifResult<bool> {
+fn cancel_monitor<'a>(env: Env<'a>, reference: Term<'a>) -> NifResult<bool> {
     let system = system()?;
-    Ok(conn(id).is_ok_and(|conn| system.demonitor(conn, key(reference))))
-}
-
-/// Tells the monitors of one connection apart.
-fn key(reference: Term<'_>) -> u64 {
-    reference.hash_internal(0)
+    let number = monitors::number(reference);
+    Ok(monitors::find(env.pid(), number).is_some_and(|conn| system.demonitor(conn, number)))
 }
 
 /// Has the connection's reactor panic.

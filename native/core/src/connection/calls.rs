@@ -4,7 +4,7 @@ use super::Connection;
 use crate::attached::{Attached, SendfileOutcome, WriteOutcome};
 use crate::cx::{Cx, Fate};
 use crate::error::Error;
-use crate::host::{Host, Owned};
+use crate::host::Host;
 use crate::options::{Active, MAX_PACKET};
 use crate::role::raw::{self, Raw, Taken};
 use crate::role::{self, http};
@@ -31,63 +31,89 @@ pub(crate) enum Polled {
 impl<H: Host> Connection<H> {
     // --- having it
 
-    /// The first one who does something with a started connection has it; the starter's word may be slower.
-    pub(super) fn claim(&mut self, cx: &mut Cx<'_, H>, process: H::Process) {
-        if self.is_starting() && !matches!(self.role, Role::Stream(_)) {
-            // A process that does something is alive; were it not, its operation would find nobody attached.
-            self.attach(cx, process);
-        }
-    }
-
-    /// `process` has the connection from here on. False when it has ended already.
-    fn attach(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> bool {
-        let options = self.transport.listener.config.options;
-        let Some(attached) = Attached::new(cx, process, options) else { return false };
-        match &mut self.role {
-            Role::Http(http) => http.attach(&mut self.transport, attached),
-            _ => {
-                self.transport.deadline = None;
-                self.role = Role::Raw(Raw::Owned(attached));
-            }
-        }
-        true
-    }
-
     /// Somebody was started to have the connection. [`Error::NotOwner`]: somebody else has it already.
     pub(crate) fn handler_started(
         &mut self,
         cx: &mut Cx<'_, H>,
         process: H::Process,
     ) -> (Result<(), Error>, Fate) {
-        match self.owner() {
-            Some(owner) if owner == process => return (Ok(()), Fate::Keep),
-            Some(_) => return (Err(Error::NotOwner), Fate::Keep),
-            None => {}
+        match self.hand_over(cx, None, process) {
+            // It may have answered before it ended.
+            Err(Error::Invalid) => (Err(Error::Closed), self.close_with_input(cx)),
+            Err(error) => (Err(error), Fate::Keep),
+            Ok(fate) => (Ok(()), fate),
         }
-        if !self.is_starting() || matches!(self.role, Role::Stream(_)) {
-            return (Err(Error::Closed), Fate::Keep);
-        }
-        if !self.attach(cx, process) {
-            return (Err(Error::Closed), self.begin_close(cx, false));
-        }
-        // A listener's options may make it active: then what came before is its to have.
-        (Ok(()), if self.options().active == Active::Off { Fate::Keep } else { Fate::Look })
     }
 
-    /// Its starter has been replaced: the new one is told of it, where it waits for one.
-    pub(crate) fn ask_again(&self, cx: &mut Cx<'_, H>) {
-        if self.is_starting() {
-            let id = match &self.role {
-                Role::Stream(stream) => Some(stream.id(cx.conn)),
-                _ => None,
-            };
-            role::ask(&self.transport, cx, id);
+    /// Hands the connection from one owner to another. While it has none, whoever it was told to may hand it over.
+    pub(crate) fn give(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        from: H::Process,
+        to: H::Process,
+    ) -> (Result<(), Error>, Fate) {
+        match self.hand_over(cx, Some(from), to) {
+            Ok(fate) => (Ok(()), fate),
+            Err(error) => (Err(error), Fate::Keep),
         }
+    }
+
+    /// [`Error::Invalid`]: `to` has ended already.
+    fn hand_over(
+        &mut self,
+        cx: &mut Cx<'_, H>,
+        from: Option<H::Process>,
+        to: H::Process,
+    ) -> Result<Fate, Error> {
+        let attached = self.attached_mut().ok_or(Error::Closed)?;
+        if attached.owner.is_some_and(|owner| owner != to && Some(owner) != from) {
+            return Err(Error::NotOwner);
+        }
+        if attached.owner == Some(to) {
+            return Ok(Fate::Keep);
+        }
+        if !attached.hand_to(cx, to) {
+            return Err(Error::Invalid);
+        }
+        let is_active = attached.options.active != Active::Off;
+        self.transport.deadline = None;
+        // What came before it had an owner is the owner's to have.
+        Ok(if is_active { Fate::Look } else { Fate::Keep })
+    }
+
+    /// Its starter has been replaced: the new one is told of it, where it waits for an owner. By another name, so that a
+    /// process that the former one has started, and not named, can't get in the way of the next. One that has begun to read
+    /// or to send can't be taken back, nor found: its connection closes.
+    pub(crate) fn ask_again(&mut self, cx: &mut Cx<'_, H>) -> Fate {
+        if !self.is_starting() {
+            return Fate::Keep;
+        }
+        let options = self.transport.listener.config.options;
+        let id = match &self.role {
+            Role::Stream(stream) => Some(stream.id(cx.conn)),
+            _ => None,
+        };
+        if let Some(attached) = self.attached_mut() {
+            if attached.is_used {
+                return self.close_with_input(cx);
+            }
+            std::mem::replace(attached, *Attached::new(options)).detach(cx);
+        }
+        role::ask(&self.transport, cx, id);
+        Fate::Keep
     }
 
     /// Hands a queued connection to `process`.
     pub(crate) fn accepted_by(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> bool {
-        matches!(self.role, Role::Raw(Raw::Queued)) && self.attach(cx, process)
+        if !matches!(self.role, Role::Raw(Raw::Queued)) {
+            return false;
+        }
+        let mut attached = Attached::new(self.transport.listener.config.options);
+        let is_alive = attached.hand_to(cx, process);
+        if is_alive {
+            self.role = Role::Raw(Raw::Attached(attached));
+        }
+        is_alive
     }
 
     /// The owner died.
@@ -109,38 +135,14 @@ impl<H: Host> Connection<H> {
         self.begin_close(cx, is_unread)
     }
 
-    /// Hands the connection from one owner to another.
-    pub(crate) fn give(&mut self, cx: &mut Cx<'_, H>, from: H::Process, to: H::Process) -> Result<(), Error> {
-        let attached = self.attached_mut().ok_or(Error::Closed)?;
-        if attached.owner != from {
-            return Err(Error::NotOwner);
-        }
-        if from == to {
-            return Ok(());
-        }
-        if !cx.sink.watch(to, Owned::Connection(cx.conn)) {
-            return Err(Error::Invalid);
-        }
-        attached.owner = to;
-        cx.sink.unwatch(from, Owned::Connection(cx.conn));
-        Ok(())
-    }
-
     /// `waiter` is woken when the connection is no longer its owner's.
-    pub(crate) fn monitor(
-        &mut self,
-        cx: &mut Cx<'_, H>,
-        process: H::Process,
-        key: u64,
-        waiter: H::Waiter,
-    ) -> Result<(), Error> {
-        self.claim(cx, process);
+    pub(crate) fn monitor(&mut self, key: u128, waiter: H::Waiter) -> Result<(), Error> {
         self.attached_mut().ok_or(Error::Closed)?.monitors.push((key, waiter));
         Ok(())
     }
 
     /// Takes that back. False when there was none.
-    pub(crate) fn demonitor(&mut self, key: u64) -> bool {
+    pub(crate) fn demonitor(&mut self, key: u128) -> bool {
         let Some(attached) = self.attached_mut() else { return false };
         let before = attached.monitors.len();
         attached.monitors.retain(|(other, _)| *other != key);
@@ -157,13 +159,12 @@ impl<H: Host> Connection<H> {
         wants: usize,
         waiter: Option<impl FnOnce() -> H::Waiter>,
     ) -> (Result<Read, Error>, Fate) {
-        self.claim(cx, process);
         if let Err(error) = self.may_read(cx, wants) {
             return (Err(error), Fate::Keep);
         }
         match &mut self.role {
             Role::Http(http) => match http.read(&mut self.transport, cx, wants) {
-                http::Step::Data(taken) => (Ok(Read::Data(taken)), self.look_if_room()),
+                http::Step::Data(taken) => (Ok(self.taken(taken)), self.look_if_room()),
                 http::Step::Wait { at_boundary } => {
                     let read = self.wait(process, wants, at_boundary, waiter);
                     (Ok(read), self.look_if_room())
@@ -171,7 +172,7 @@ impl<H: Host> Connection<H> {
                 http::Step::Failed(error, next) => (Err(error), self.fail_with(cx, next)),
             },
             Role::Raw(raw) => match raw.read(&mut self.transport, wants) {
-                raw::Step::Data(taken) => (Ok(Read::Data(taken)), self.look_if_room()),
+                raw::Step::Data(taken) => (Ok(self.taken(taken)), self.look_if_room()),
                 raw::Step::Wait => {
                     let read = self.wait(process, wants, false, waiter);
                     (Ok(read), self.look_if_room())
@@ -181,6 +182,15 @@ impl<H: Host> Connection<H> {
             },
             Role::Proxy | Role::Stream(_) | Role::Closing(_) => (Err(Error::Closed), Fate::Keep),
         }
+    }
+
+    fn taken(&mut self, taken: Taken) -> Read {
+        self.note_use();
+        Read::Data(taken)
+    }
+
+    fn note_use(&mut self) {
+        self.attached_mut().into_iter().for_each(|attached| attached.is_used = true);
     }
 
     fn fail_with(&mut self, cx: &mut Cx<'_, H>, next: Next<H>) -> Fate {
@@ -211,7 +221,6 @@ impl<H: Host> Connection<H> {
         wants: usize,
         buffer: &mut [u8],
     ) -> (Result<Polled, Error>, Fate) {
-        self.claim(cx, process);
         let is_prompt = self.attached().is_some_and(|attached| attached.is_prompt);
         if is_prompt && self.wants_input() {
             self.transport.receive(buffer);
@@ -274,9 +283,10 @@ impl<H: Host> Connection<H> {
 
     /// Puts bytes back before those that were not read. `front` has room for these.
     pub(crate) fn unread(&mut self, mut front: BytesMut) -> Result<(), Error> {
-        if !matches!(self.role, Role::Raw(Raw::Owned(_))) {
+        if !matches!(self.role, Role::Raw(Raw::Attached(_))) {
             return Err(Error::Closed);
         }
+        self.note_use();
         front.extend_from_slice(&self.transport.inbound);
         self.transport.inbound = front;
         Ok(())
@@ -284,7 +294,8 @@ impl<H: Host> Connection<H> {
 
     // --- writing
 
-    fn may_write(&self) -> Result<(), Error> {
+    fn may_write(&mut self) -> Result<(), Error> {
+        self.note_use();
         let attached = self.attached().ok_or(Error::Closed)?;
         if self.transport.flags.write_shut { Err(self.transport.end(&attached.options)) } else { Ok(()) }
     }
@@ -292,12 +303,10 @@ impl<H: Host> Connection<H> {
     /// Sends or queues all of `bytes`, or none of them when too much is queued. `copy` has them where they are many.
     pub(crate) fn write(
         &mut self,
-        cx: &mut Cx<'_, H>,
         process: H::Process,
         (bytes, copy): (&[u8], Option<Bytes>),
         waiter: impl FnOnce() -> H::Waiter,
     ) -> (Result<WriteOutcome, Error>, Fate) {
-        self.claim(cx, process);
         if let Err(error) = self.may_write() {
             return (Err(error), Fate::Look);
         }
@@ -328,11 +337,9 @@ impl<H: Host> Connection<H> {
     /// A descriptor of its own for `sendfile`, so that a slow disk holds up nobody else.
     pub(crate) fn begin_sendfile(
         &mut self,
-        cx: &mut Cx<'_, H>,
         process: H::Process,
         waiter: impl FnOnce() -> H::Waiter,
     ) -> Result<SendfileOutcome, Error> {
-        self.claim(cx, process);
         self.may_write()?;
         if !self.transport.outbound.is_empty() {
             self.add_writer(process, waiter());
@@ -377,14 +384,9 @@ impl<H: Host> Connection<H> {
     }
 
     /// Closes one side or both. Queued output leaves first.
-    pub(crate) fn shutdown(
-        &mut self,
-        cx: &mut Cx<'_, H>,
-        process: H::Process,
-        how: Shutdown,
-    ) -> Result<(), Error> {
-        self.claim(cx, process);
+    pub(crate) fn shutdown(&mut self, how: Shutdown) -> Result<(), Error> {
         self.attached().ok_or(Error::Closed)?;
+        self.note_use();
         self.transport.shutdown(how).map_err(Error::Os)
     }
 }

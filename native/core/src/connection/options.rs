@@ -12,13 +12,7 @@ use std::time::Duration;
 
 impl<H: Host> Connection<H> {
     /// Sets one option. A packet mode or an active mode ends request mode for good.
-    pub(crate) fn set(
-        &mut self,
-        cx: &mut Cx<'_, H>,
-        process: H::Process,
-        option: Opt,
-    ) -> Result<Fate, Error> {
-        self.claim(cx, process);
+    pub(crate) fn set(&mut self, cx: &mut Cx<'_, H>, option: Opt) -> Result<Fate, Error> {
         let is_framing = matches!(option, Opt::Active(_) | Opt::ActiveAdd(_) | Opt::Packets(_));
         if matches!(&self.role, Role::Stream(stream) if stream.owner().is_some()) {
             return if is_framing {
@@ -57,9 +51,10 @@ impl<H: Host> Connection<H> {
 
     fn become_raw(&mut self) {
         if let Role::Http(http) = &mut self.role
-            && let Some(attached) = http.take_attached()
+            && let Some(mut attached) = http.take_attached()
         {
-            self.role = Role::Raw(Raw::Owned(attached));
+            attached.is_used = true;
+            self.role = Role::Raw(Raw::Attached(attached));
         }
     }
 
@@ -92,7 +87,9 @@ impl<H: Host> Connection<H> {
             return Ok(self.set_active(cx, Active::Count(sum as i16)));
         }
         attached.options.active = Active::Off;
-        cx.sink.emit(Event::Passive { to: attached.owner, conn: cx.conn });
+        if let Some(to) = attached.owner {
+            cx.sink.emit(Event::Passive { to, conn: cx.conn });
+        }
         Ok(Fate::Keep)
     }
 

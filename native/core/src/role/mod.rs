@@ -6,6 +6,7 @@ pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod stream;
 
+use crate::attached::Attached;
 use crate::cx::{Cx, Fate};
 use crate::host::{Event, Host};
 use crate::listener::Mode;
@@ -66,7 +67,7 @@ pub(crate) fn first_role<H: Host>(transport: &Transport<H>, cx: &Cx<'_, H>) -> R
     match transport.listener.config.mode {
         Mode::Http => Role::Http(Http::new()),
         Mode::Xmpp => Role::Stream(Box::new(StreamRole::tcp(transport, cx))),
-        Mode::Raw => Role::Raw(Raw::Starting),
+        Mode::Raw => Role::Raw(Raw::Attached(Attached::new(transport.listener.config.options))),
         Mode::Accept => Role::Raw(Raw::Queued),
     }
 }

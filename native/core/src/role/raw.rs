@@ -14,11 +14,10 @@ use megaphone_proto::packet::{self, Decoded, Mode, Packet};
 const BYTES_A_HOLD: usize = 64 * 1024;
 
 pub(crate) enum Raw<H: Host> {
-    /// The starter was told.
-    Starting,
     /// For an `accept`.
     Queued,
-    Owned(Box<Attached<H>>),
+    /// Somebody has it, or the starter was told: then it has no owner yet.
+    Attached(Box<Attached<H>>),
 }
 
 /// Taken off the input for a reader, who makes of it what it wants once the lock is released.
@@ -51,30 +50,34 @@ pub(crate) enum Step {
 
 impl<H: Host> Raw<H> {
     pub(crate) fn begin(&self, transport: &mut Transport<H>, cx: &mut Cx<'_, H>) {
-        if matches!(self, Self::Starting) {
+        if self.is_starting() {
             ask_for_owner(transport, cx, None);
         }
     }
 
+    pub(crate) fn is_starting(&self) -> bool {
+        self.attached().is_some_and(|attached| attached.owner.is_none())
+    }
+
     pub(crate) fn attached(&self) -> Option<&Attached<H>> {
         match self {
-            Self::Owned(attached) => Some(attached),
-            Self::Starting | Self::Queued => None,
+            Self::Attached(attached) => Some(attached),
+            Self::Queued => None,
         }
     }
 
     pub(crate) fn attached_mut(&mut self) -> Option<&mut Attached<H>> {
         match self {
-            Self::Owned(attached) => Some(attached),
-            Self::Starting | Self::Queued => None,
+            Self::Attached(attached) => Some(attached),
+            Self::Queued => None,
         }
     }
 
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Starting => "starting",
             Self::Queued => "queued",
-            Self::Owned(_) => "running",
+            Self::Attached(_) if self.is_starting() => "starting",
+            Self::Attached(_) => "running",
         }
     }
 
@@ -105,15 +108,17 @@ impl<H: Host> Raw<H> {
         }
     }
 
-    /// Wakes a reader who has what it waits for, or sends to an owner in active mode.
+    /// Wakes a reader who has what it waits for, or sends to an owner in active mode. What comes before there is an owner
+    /// is kept for it.
     pub(crate) fn settle(&mut self, transport: &mut Transport<H>, cx: &mut Cx<'_, H>) -> Next<H> {
-        let Self::Owned(attached) = self else { return Next::Keep };
+        let Self::Attached(attached) = self else { return Next::Keep };
         if let Some(reader) = &attached.reader {
             if !matches!(find(transport, attached, reader.wants), Found::Nothing) {
                 attached.wake_reader(cx);
             }
             return Next::Keep;
         }
+        let Some(owner) = attached.owner else { return Next::Keep };
         let mut left = BYTES_A_HOLD;
         while attached.options.active != Active::Off {
             if left == 0 {
@@ -123,9 +128,9 @@ impl<H: Host> Raw<H> {
                 Found::Bytes(n) | Found::Packet(n) => {
                     let n = n.min(BYTES_A_HOLD.max(attached.options.recv_high_watermark));
                     left = left.saturating_sub(n);
-                    send(transport, attached, cx, n);
+                    send(transport, (owner, attached), cx, n);
                 }
-                Found::End => return send_end(transport, attached, cx),
+                Found::End => return send_end(transport, (owner, attached), cx),
                 Found::Wrong(_) => {
                     transport.fail(rustix::io::Errno::MSGSIZE);
                     transport.inbound.clear();
@@ -138,7 +143,7 @@ impl<H: Host> Raw<H> {
 
     /// Gives `wants` bytes (0: whatever is there, or a packet).
     pub(crate) fn read(&mut self, transport: &mut Transport<H>, wants: usize) -> Step {
-        let Self::Owned(attached) = self else { return Step::Failed(Error::Closed) };
+        let Self::Attached(attached) = self else { return Step::Failed(Error::Closed) };
         let delivery = attached.options.delivery();
         match find(transport, attached, wants) {
             Found::Bytes(n) => {
@@ -207,8 +212,13 @@ fn note_headers<H: Host>(transport: &Transport<H>, attached: &mut Attached<H>) {
     }
 }
 
-fn send<H: Host>(transport: &mut Transport<H>, attached: &mut Attached<H>, cx: &mut Cx<'_, H>, n: usize) {
-    let (to, conn, delivery) = (attached.owner, cx.conn, attached.options.delivery());
+fn send<H: Host>(
+    transport: &mut Transport<H>,
+    (to, attached): (H::Process, &mut Attached<H>),
+    cx: &mut Cx<'_, H>,
+    n: usize,
+) {
+    let (conn, delivery) = (cx.conn, attached.options.delivery());
     let mode = packet_mode(attached);
     if mode == Mode::Raw {
         let packet = &Packet::Line(&transport.inbound[..n]);
@@ -234,14 +244,14 @@ fn send<H: Host>(transport: &mut Transport<H>, attached: &mut Attached<H>, cx: &
 
 fn send_end<H: Host>(
     transport: &mut Transport<H>,
-    attached: &mut Attached<H>,
+    (to, attached): (H::Process, &mut Attached<H>),
     cx: &mut Cx<'_, H>,
 ) -> Next<H> {
     let error = match transport.end(&attached.options) {
         Error::Os(errno) => Some(errno),
         _ => None,
     };
-    cx.sink.emit(Event::Closed { to: attached.owner, conn: cx.conn, error });
+    cx.sink.emit(Event::Closed { to, conn: cx.conn, error });
     if attached.options.exit_on_close {
         return Next::Close { lingers: false };
     }

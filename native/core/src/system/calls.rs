@@ -87,7 +87,7 @@ impl<H: Host> System<H> {
     ) -> Result<WriteOutcome, Error> {
         // Copied before the lock, so that it is held no longer for many bytes.
         let copy = (bytes.len() > BYTES_A_HOLD).then(|| Bytes::copy_from_slice(bytes));
-        self.with(conn, sink, |connection, cx| connection.write(cx, process, (bytes, copy), waiter))?
+        self.with(conn, sink, |connection, _| connection.write(process, (bytes, copy), waiter))?
     }
 
     /// Sends up to 1 MiB of a file from `offset`. May wait for the disk, never for the peer. `Ok(None)`: the
@@ -100,9 +100,8 @@ impl<H: Host> System<H> {
         sink: &mut dyn Sink<H>,
         waiter: impl Fn() -> H::Waiter,
     ) -> Result<Option<usize>, Error> {
-        let begun = self.with(conn, sink, |connection, cx| {
-            (connection.begin_sendfile(cx, process, &waiter), Fate::Keep)
-        })??;
+        let begun = self
+            .with(conn, sink, |connection, _| (connection.begin_sendfile(process, &waiter), Fate::Keep))??;
         let SendfileOutcome::Go(socket) = begun else { return Ok(None) };
         let mut position = offset;
         let sent = rustix::fs::sendfile(&socket, file, Some(&mut position), count.min(SENDFILE_BYTES));
@@ -128,25 +127,13 @@ impl<H: Host> System<H> {
     }
 
     /// Closes one side or both.
-    pub fn shutdown(
-        &self,
-        conn: Conn,
-        process: H::Process,
-        how: Shutdown,
-        sink: &mut dyn Sink<H>,
-    ) -> Result<(), Error> {
-        self.with(conn, sink, |connection, cx| (connection.shutdown(cx, process, how), Fate::Look))?
+    pub fn shutdown(&self, conn: Conn, how: Shutdown, sink: &mut dyn Sink<H>) -> Result<(), Error> {
+        self.with(conn, sink, |connection, _| (connection.shutdown(how), Fate::Look))?
     }
 
     /// Sets one option.
-    pub fn set(
-        &self,
-        conn: Conn,
-        process: H::Process,
-        option: Opt,
-        sink: &mut dyn Sink<H>,
-    ) -> Result<(), Error> {
-        self.with(conn, sink, |connection, cx| match connection.set(cx, process, option) {
+    pub fn set(&self, conn: Conn, option: Opt, sink: &mut dyn Sink<H>) -> Result<(), Error> {
+        self.with(conn, sink, |connection, cx| match connection.set(cx, option) {
             Ok(fate) => (Ok(()), fate),
             Err(error) => (Err(error), Fate::Keep),
         })?
@@ -157,8 +144,8 @@ impl<H: Host> System<H> {
         self.peek(conn, |connection| connection.get(like))?
     }
 
-    /// Somebody was started to have the connection; it closes when `process` has ended already. [`Error::NotOwner`]:
-    /// another has it.
+    /// Somebody was started to have the connection, and is its owner from here on; it closes when `process` has ended
+    /// already. [`Error::NotOwner`]: another has it.
     pub fn handler_started(
         &self,
         conn: Conn,
@@ -181,7 +168,8 @@ impl<H: Host> System<H> {
         };
     }
 
-    /// Hands the connection from one owner to another.
+    /// Hands the connection from one owner to another. While it has none, whoever was told of it may hand it over.
+    /// [`Error::Invalid`]: `to` has ended already.
     pub fn give(
         &self,
         conn: Conn,
@@ -189,10 +177,10 @@ impl<H: Host> System<H> {
         to: H::Process,
         sink: &mut dyn Sink<H>,
     ) -> Result<(), Error> {
-        self.with(conn, sink, |connection, cx| (connection.give(cx, from, to), Fate::Keep))?
+        self.with(conn, sink, |connection, cx| connection.give(cx, from, to))?
     }
 
-    /// Whoever has the connection.
+    /// Whoever has the connection; none until it was handed over.
     pub fn owner(&self, conn: Conn) -> Result<Option<H::Process>, Error> {
         self.peek(conn, |connection| connection.owner())
     }
@@ -229,19 +217,12 @@ impl<H: Host> System<H> {
     }
 
     /// Has `waiter` woken when the connection is no longer its owner's.
-    pub fn monitor(
-        &self,
-        conn: Conn,
-        process: H::Process,
-        key: u64,
-        waiter: H::Waiter,
-        sink: &mut dyn Sink<H>,
-    ) -> Result<(), Error> {
-        self.with(conn, sink, |connection, cx| (connection.monitor(cx, process, key, waiter), Fate::Keep))?
+    pub fn monitor(&self, conn: Conn, key: u128, waiter: H::Waiter) -> Result<(), Error> {
+        self.peek(conn, |connection| connection.monitor(key, waiter))?
     }
 
     /// Takes that back. False when there was none.
-    pub fn demonitor(&self, conn: Conn, key: u64) -> bool {
+    pub fn demonitor(&self, conn: Conn, key: u128) -> bool {
         self.peek(conn, |connection| connection.demonitor(key)).unwrap_or(false)
     }
 

@@ -87,7 +87,7 @@ impl<H: Host> System<H> {
     }
 
     /// Somebody else starts handlers from here on, and is told of all that wait for one: what its predecessor was told
-    /// may have ended with it. Of some it may hear twice. Takes time in proportion to all connections and sessions; locks
+    /// may have ended with it. Of some it may hear twice, and connections have new names: the former ones are stale. Takes time in proportion to all connections and sessions; locks
     /// one at a time.
     pub fn set_starter(
         &self,
@@ -104,7 +104,7 @@ impl<H: Host> System<H> {
         }
         for conn in self.connections_of(id) {
             // One that closed meanwhile is no loss.
-            let _ = self.with(conn, sink, |connection, cx| (connection.ask_again(cx), Fate::Keep));
+            let _ = self.with(conn, sink, |connection, cx| ((), connection.ask_again(cx)));
         }
         for session in self.sessions_of(id) {
             let _ = self.engine.with(session, sink, |session: &mut BoshSession<H>, cx| {

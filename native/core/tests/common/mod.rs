@@ -355,8 +355,8 @@ impl Node {
     }
 
     #[track_caller]
-    pub(crate) fn set(&self, conn: Conn, process: &Process, option: Opt) {
-        self.system.set(conn, process.pid, option, &mut self.sink()).expect("set");
+    pub(crate) fn set(&self, conn: Conn, option: Opt) {
+        self.system.set(conn, option, &mut self.sink()).expect("set");
     }
 
     #[track_caller]
@@ -415,9 +415,9 @@ pub(crate) fn reset(client: TcpStream) {
 
 /// Small buffers in the kernel, so that little output fills them. The client's holds two segments of the
 /// loopback device: with less, every window update waits for a timer of the kernel's.
-pub(crate) fn narrow(node: &Node, conn: Conn, process: &Process, client: &TcpStream) {
+pub(crate) fn narrow(node: &Node, conn: Conn, client: &TcpStream) {
     rustix::net::sockopt::set_socket_recv_buffer_size(client, 128 * 1024).unwrap();
-    node.set(conn, process, Opt::SendBuffer(4096));
+    node.set(conn, Opt::SendBuffer(4096));
 }
 
 /// Numbers that look random, from a seed that a failed test can name.

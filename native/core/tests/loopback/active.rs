@@ -10,7 +10,7 @@ use std::net::Shutdown;
 #[track_caller]
 fn lines(node: &Node, owner: &Process, bytes: &[u8]) -> (megaphone_core::Conn, std::net::TcpStream) {
     let (conn, mut client) = node.raw(owner);
-    node.set(conn, owner, Opt::Packets(Packets { mode: Cut::Line, is_bin: true }));
+    node.set(conn, Opt::Packets(Packets { mode: Cut::Line, is_bin: true }));
     client.write_all(bytes).unwrap();
     eventually("all received", || node.info(conn).inbound == bytes.len());
     (conn, client)
@@ -30,7 +30,7 @@ fn once_is_one_packet() {
     let owner = node.spawn();
     let (conn, _client) = lines(&node, &owner, b"1\n2\n");
     for expected in [b"1\n", b"2\n"] {
-        node.set(conn, &owner, Opt::Active(Active::Once));
+        node.set(conn, Opt::Active(Active::Once));
         line(&owner, expected);
         assert!(owner.is_quiet());
         assert_eq!(node.system.get(conn, Opt::Active(Active::Off)), Ok(Opt::Active(Active::Off)));
@@ -42,18 +42,18 @@ fn a_count_is_so_many_packets_and_then_word_of_it() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, mut client) = lines(&node, &owner, b"1\n2\n3\n4\n");
-    node.set(conn, &owner, Opt::Active(Active::Count(3)));
+    node.set(conn, Opt::Active(Active::Count(3)));
     for expected in [b"1\n", b"2\n", b"3\n"] {
         line(&owner, expected);
     }
     assert_eq!(owner.next(), Message::Passive { conn });
-    node.set(conn, &owner, Opt::ActiveAdd(2));
+    node.set(conn, Opt::ActiveAdd(2));
     line(&owner, b"4\n");
-    node.set(conn, &owner, Opt::ActiveAdd(5));
+    node.set(conn, Opt::ActiveAdd(5));
     assert_eq!(node.system.get(conn, Opt::Active(Active::Off)), Ok(Opt::Active(Active::Count(6))));
-    let over = node.system.set(conn, owner.pid, Opt::ActiveAdd(i16::MAX), &mut node.sink());
+    let over = node.system.set(conn, Opt::ActiveAdd(i16::MAX), &mut node.sink());
     assert_eq!(over, Err(Error::Invalid));
-    node.set(conn, &owner, Opt::ActiveAdd(-6));
+    node.set(conn, Opt::ActiveAdd(-6));
     assert_eq!(owner.next(), Message::Passive { conn });
     client.write_all(b"5\n").unwrap();
     assert_eq!(node.recv(conn, &owner, 0).unwrap(), b"5\n");
@@ -65,7 +65,7 @@ fn on_is_everything_and_then_the_end() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, client) = node.raw(&owner);
-    node.set(conn, &owner, Opt::Active(Active::On));
+    node.set(conn, Opt::Active(Active::On));
     let sent = pattern(0, 3_000_000);
     let writer = write_in_background(&client, sent.clone());
     let mut got = Vec::new();
@@ -93,7 +93,7 @@ fn once_leaves_the_flood_with_its_sender() {
     let mut got = 0;
     while got < sent.len() {
         assert!(node.info(conn).inbound < 128 * 1024);
-        node.set(conn, &owner, Opt::Active(Active::Once));
+        node.set(conn, Opt::Active(Active::Once));
         match owner.next() {
             Message::Data { bytes, .. } => {
                 assert!(bytes == sent[got..got + bytes.len()]);
@@ -112,8 +112,8 @@ fn a_reset_is_told_when_it_is_to_be_shown() {
     let owner = node.spawn();
     for (show, error) in [(true, Some(Errno::CONNRESET)), (false, None)] {
         let (conn, client) = node.raw(&owner);
-        node.set(conn, &owner, Opt::ShowEconnreset(show));
-        node.set(conn, &owner, Opt::Active(Active::Once));
+        node.set(conn, Opt::ShowEconnreset(show));
+        node.set(conn, Opt::Active(Active::Once));
         reset(client);
         assert_eq!(owner.next(), Message::Closed { conn, error });
     }
@@ -125,8 +125,8 @@ fn a_reset_is_told_though_output_is_queued() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, client) = node.raw(&owner);
-    narrow(&node, conn, &owner, &client);
-    node.set(conn, &owner, Opt::Active(Active::On));
+    narrow(&node, conn, &client);
+    node.set(conn, Opt::Active(Active::On));
     let (_, writing) = node.fill(conn, &owner);
     reset(client);
     assert_eq!(owner.next(), Message::Closed { conn, error: None });
@@ -139,8 +139,8 @@ fn an_end_is_told_and_output_left_open_when_wanted() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, client) = node.raw(&owner);
-    node.set(conn, &owner, Opt::ExitOnClose(false));
-    node.set(conn, &owner, Opt::Active(Active::On));
+    node.set(conn, Opt::ExitOnClose(false));
+    node.set(conn, Opt::Active(Active::On));
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(owner.next(), Message::Closed { conn, error: None });
     node.send(conn, &owner, b"still here").unwrap();
@@ -152,8 +152,8 @@ fn a_packet_over_its_limit_ends_the_connection() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, _client) = lines(&node, &owner, b"far too long\n");
-    node.set(conn, &owner, Opt::PacketSize(5));
-    node.set(conn, &owner, Opt::Active(Active::Once));
+    node.set(conn, Opt::PacketSize(5));
+    node.set(conn, Opt::Active(Active::Once));
     assert_eq!(owner.next(), Message::Closed { conn, error: Some(Errno::MSGSIZE) });
     node.emptied();
 }
@@ -163,8 +163,8 @@ fn request_lines_and_fields_are_packets() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, mut client) = node.raw(&owner);
-    node.set(conn, &owner, Opt::Packets(Packets { mode: Cut::Http, is_bin: true }));
-    node.set(conn, &owner, Opt::Active(Active::Count(3)));
+    node.set(conn, Opt::Packets(Packets { mode: Cut::Http, is_bin: true }));
+    node.set(conn, Opt::Active(Active::Count(3)));
     client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nbody").unwrap();
     for expected in ["Request", "Header", "EndOfHeader"] {
         match owner.next() {
@@ -173,7 +173,7 @@ fn request_lines_and_fields_are_packets() {
         }
     }
     assert_eq!(owner.next(), Message::Passive { conn });
-    node.set(conn, &owner, Opt::Packets(Packets { mode: Cut::Raw, is_bin: true }));
+    node.set(conn, Opt::Packets(Packets { mode: Cut::Raw, is_bin: true }));
     assert_eq!(node.recv(conn, &owner, 4).unwrap(), b"body");
 }
 

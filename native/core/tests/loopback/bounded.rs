@@ -41,9 +41,9 @@ fn one_call_emits_no_more_than_64_kb_of_what_was_read_ahead() {
     let (conn, mut client) = node.raw_with(&owner, config);
     client.write_all(&b"line\n".repeat(LINES)).unwrap();
     eventually("all is read ahead", || node.info(conn).inbound == 5 * LINES);
-    node.set(conn, &owner, Opt::Packets(Packets { mode: Framing::Line, is_bin: true }));
+    node.set(conn, Opt::Packets(Packets { mode: Framing::Line, is_bin: true }));
     let mut sink = Counting { sink: node.sink(), bytes: 0 };
-    node.system.set(conn, owner.pid, Opt::Active(Active::On), &mut sink).unwrap();
+    node.system.set(conn, Opt::Active(Active::On), &mut sink).unwrap();
     assert!((1..=64 * 1024 + 5).contains(&sink.bytes), "{} bytes", sink.bytes);
     for _ in 0..LINES {
         assert!(matches!(owner.next(), Message::Data { bytes, .. } if bytes == b"line\n"));

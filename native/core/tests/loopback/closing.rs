@@ -105,7 +105,7 @@ fn abort_is_at_once_and_tells_everybody() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, client, sent, wait) = with_output(&node, &owner);
-    node.set(conn, &owner, Opt::Active(Active::On));
+    node.set(conn, Opt::Active(Active::On));
     node.system.abort(conn, &mut node.sink()).unwrap();
     wait.woken();
     assert_eq!(owner.next(), Message::Closed { conn, error: None });
@@ -121,8 +121,8 @@ fn a_monitor_tells_once_unless_it_was_taken_back() {
     let (conn, _client) = node.raw(&owner);
     let (kept, kept_wait) = waiter();
     let (taken, taken_wait) = waiter();
-    node.system.monitor(conn, owner.pid, 1, kept, &mut node.sink()).unwrap();
-    node.system.monitor(conn, owner.pid, 2, taken, &mut node.sink()).unwrap();
+    node.system.monitor(conn, 1, kept).unwrap();
+    node.system.monitor(conn, 2, taken).unwrap();
     assert!(node.system.demonitor(conn, 2));
     assert!(!node.system.demonitor(conn, 2));
     assert!(taken_wait.is_dropped());
@@ -130,7 +130,7 @@ fn a_monitor_tells_once_unless_it_was_taken_back() {
     node.system.close(conn, &mut node.sink()).unwrap();
     kept_wait.woken();
     assert!(!node.system.demonitor(conn, 1));
-    assert_eq!(node.system.monitor(conn, owner.pid, 3, waiter().0, &mut node.sink()), Err(Error::Closed));
+    assert_eq!(node.system.monitor(conn, 3, waiter().0), Err(Error::Closed));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_linger_time_bounds_how_long_output_may_take() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, client, _sent, _wait) = with_output(&node, &owner);
-    node.set(conn, &owner, Opt::Linger(Some(std::time::Duration::from_secs(1))));
+    node.set(conn, Opt::Linger(Some(std::time::Duration::from_secs(1))));
     let began = std::time::Instant::now();
     node.system.close(conn, &mut node.sink()).unwrap();
     assert_eq!(node.info(node.system.connections()[0]).phase, "draining");

@@ -27,5 +27,6 @@ mod websockets;
 mod writing;
 mod xmpp_client;
 
+mod owners;
 #[cfg(feature = "fault-injection")]
 mod panics;

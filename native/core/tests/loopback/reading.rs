@@ -106,9 +106,9 @@ fn what_nobody_reads_stays_with_its_sender() {
     let node = Node::new();
     let reader = node.spawn();
     let (conn, mut client) = node.raw(&reader);
-    node.set(conn, &reader, Opt::RecvBuffer(16 * 1024));
+    node.set(conn, Opt::RecvBuffer(16 * 1024));
     let watermark = 100_000;
-    node.set(conn, &reader, Opt::RecvHighWatermark(watermark));
+    node.set(conn, Opt::RecvHighWatermark(watermark));
     client.set_nonblocking(true).unwrap();
     let sent = pattern(0, 64 * 1024 * 1024);
     let mut taken = 0;
@@ -165,7 +165,7 @@ fn an_end_of_input_can_leave_output_open() {
     let node = Node::new();
     let reader = node.spawn();
     let (conn, mut client) = node.raw(&reader);
-    node.set(conn, &reader, Opt::ExitOnClose(false));
+    node.set(conn, Opt::ExitOnClose(false));
     client.write_all(b"question").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(node.recv(conn, &reader, 0).unwrap(), b"question");
@@ -182,7 +182,7 @@ fn a_reset_can_be_told_from_an_end() {
     let reader = node.spawn();
     for show in [true, false] {
         let (conn, client) = node.raw(&reader);
-        node.set(conn, &reader, Opt::ShowEconnreset(show));
+        node.set(conn, Opt::ShowEconnreset(show));
         let wait = node.wait_read(conn, &reader, 0);
         reset(client);
         wait.woken();
@@ -197,7 +197,7 @@ fn a_reset_wakes_a_reader_whose_connection_has_queued_output() {
     let node = Node::new();
     let (reader, writer) = (node.spawn(), node.spawn());
     let (conn, client) = node.raw(&reader);
-    narrow(&node, conn, &reader, &client);
+    narrow(&node, conn, &client);
     let reading = node.wait_read(conn, &reader, 0);
     let (_, writing) = node.fill(conn, &writer);
     reset(client);
@@ -213,7 +213,7 @@ fn lines_and_bytes_put_back() {
     let (conn, mut client) = node.raw(&reader);
     client.write_all(b"one\ntwo\nthr").unwrap();
     eventually("all received", || node.info(conn).inbound == 11);
-    node.set(conn, &reader, Opt::Packets(Packets { mode: Cut::Line, is_bin: true }));
+    node.set(conn, Opt::Packets(Packets { mode: Cut::Line, is_bin: true }));
     assert_eq!(node.recv(conn, &reader, 0).unwrap(), b"one\n");
     node.system.unread(conn, b"zero\n").unwrap();
     assert_eq!(node.recv(conn, &reader, 0).unwrap(), b"zero\n");
@@ -240,7 +240,7 @@ fn a_unix_socket_is_read_and_written_as_any() {
     let conn = reader.started();
     client.write_all(b"ping").unwrap();
     assert_eq!(node.recv(conn, &reader, 0).unwrap(), b"ping");
-    node.set(conn, &reader, Opt::NoDelay(true));
+    node.set(conn, Opt::NoDelay(true));
     assert_eq!(node.system.peer(conn), Ok(Address::Local(Vec::new())));
     node.send(conn, &reader, b"pong").unwrap();
     node.system.close(conn, &mut node.sink()).unwrap();
@@ -262,8 +262,8 @@ fn a_packet_may_be_longer_than_the_mark() {
     let node = Node::new();
     let reader = node.spawn();
     let (conn, client) = node.raw(&reader);
-    node.set(conn, &reader, Opt::LineLength(300_000));
-    node.set(conn, &reader, Opt::Packets(Packets { mode: Cut::Line, is_bin: false }));
+    node.set(conn, Opt::LineLength(300_000));
+    node.set(conn, Opt::Packets(Packets { mode: Cut::Line, is_bin: false }));
     let mut line = vec![b'x'; 200_000];
     line.push(b'\n');
     let wait = node.wait_read(conn, &reader, 0);

@@ -64,7 +64,9 @@ fn no_handler_starts_before_the_request_is_whole() {
     let head = node.recv(conn, &handler, 0).unwrap();
     assert_eq!(head, &request[..request.len() - 4], "a head comes by itself");
     assert_eq!(node.recv(conn, &handler, 4).unwrap(), b"body");
-    assert_eq!(node.system.owner(conn), Ok(Some(handler.pid)), "who reads first has it");
+    assert_eq!(node.system.owner(conn), Ok(None), "reading makes nobody its owner");
+    node.system.handler_started(conn, handler.pid, &mut node.sink()).unwrap();
+    assert_eq!(node.system.owner(conn), Ok(Some(handler.pid)));
 }
 
 #[test]
@@ -79,7 +81,7 @@ fn a_parked_connection_comes_back_under_another_name() {
     let (wait, park_after) = node.try_read(first, &handler, 0).unwrap().err().unwrap();
     assert_eq!(park_after, Some(Duration::from_millis(100)));
     let (told, monitor) = waiter();
-    node.system.monitor(first, handler.pid, 1, told, &mut node.sink()).unwrap();
+    node.system.monitor(first, 1, told).unwrap();
     assert!(park(&node, first, &handler));
     monitor.woken();
     assert!(wait.is_dropped());
@@ -281,16 +283,17 @@ fn bytes_after_an_upgrade_are_raw() {
     let frames = b"\x81\x85 this is no request";
     client.write_all(&[get("/ws"), frames.to_vec()].concat()).unwrap();
     let conn = starter.started();
+    node.system.handler_started(conn, starter.pid, &mut node.sink()).unwrap();
     assert_eq!(node.recv(conn, &starter, 0).unwrap(), get("/ws"));
     node.send(conn, &starter, b"101").unwrap();
-    node.set(conn, &starter, Opt::Active(Active::Once));
+    node.set(conn, Opt::Active(Active::Once));
     let mut got = Vec::new();
     while got.len() < frames.len() {
         match starter.next() {
             Message::Data { bytes, .. } => got.extend(bytes),
             other => panic!("{other:?}"),
         }
-        node.set(conn, &starter, Opt::Active(Active::Once));
+        node.set(conn, Opt::Active(Active::Once));
     }
     assert_eq!(got, frames);
     assert!(!node.info(conn).is_http);

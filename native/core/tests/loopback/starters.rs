@@ -4,7 +4,7 @@ use crate::bosh_client::*;
 use crate::common::*;
 use crate::xmpp_client::*;
 use megaphone_core::bosh::Config;
-use megaphone_core::{Conn, Error, ListenerConfig, Mode, XmppId};
+use megaphone_core::{Active, Conn, Error, ListenerConfig, Mode, Opt, XmppId};
 use std::io::Write;
 
 fn mode(mode: Mode) -> ListenerConfig {
@@ -27,12 +27,14 @@ fn a_new_starter_is_told_of_a_connection_that_waits() {
     let _client = port.connect();
     let conn = starter.started();
     let next = replace(&node, port, &starter);
-    assert_eq!(next.started(), conn);
+    let again = next.started();
     let handler = node.spawn();
-    node.system.handler_started(conn, handler.pid, &mut node.sink()).unwrap();
+    let started = |conn| node.system.handler_started(conn, handler.pid, &mut node.sink());
+    assert_eq!(started(conn), Err(Error::Closed), "a start by the former starter comes too late");
+    assert_eq!(started(again), Ok(()));
     // What has its process is nobody's business any more.
     assert!(replace(&node, port, &next).is_quiet());
-    assert_eq!(node.system.owner(conn), Ok(Some(handler.pid)));
+    assert_eq!(node.system.owner(again), Ok(Some(handler.pid)));
 }
 
 #[test]
@@ -43,10 +45,11 @@ fn a_new_starter_is_told_of_a_request_that_waits() {
     let _silent = port.connect();
     let mut client = port.connect();
     client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let conn = starter.started();
+    starter.started();
     let next = replace(&node, port, &starter);
-    assert_eq!(next.started(), conn);
+    let again = next.started();
     assert!(next.is_quiet());
+    assert_eq!(node.recv(again, &node.spawn(), 0).unwrap(), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
 }
 
 #[test]
@@ -93,6 +96,51 @@ fn a_starter_that_comes_later_is_told_of_all() {
     let other = node.listen(mode(Mode::Raw), None);
     node.system.set_starter(other.id, starter.pid, &mut node.sink()).unwrap();
     assert!(starter.is_quiet(), "connections of another listener");
+}
+
+#[test]
+fn a_process_of_a_former_starter_loses_the_connection_to_that_of_the_next() {
+    let node = Node::new();
+    let starter = node.spawn();
+    let port = node.listen(mode(Mode::Raw), Some(&starter));
+    let mut client = port.connect();
+    let conn = starter.started();
+    let first = node.spawn();
+    node.set(conn, Opt::Active(Active::On));
+    node.set(conn, Opt::Active(Active::Off));
+    let wait = node.wait_read(conn, &first, 0);
+    let (told, monitor) = waiter();
+    node.system.monitor(conn, 1, told).unwrap();
+    let again = replace(&node, port, &starter).started();
+    wait.woken();
+    monitor.woken();
+    assert_eq!(node.recv(conn, &first, 0), Err(Error::Closed));
+    let second = node.spawn();
+    node.system.handler_started(again, second.pid, &mut node.sink()).unwrap();
+    client.write_all(b"for the second").unwrap();
+    assert_eq!(node.recv(again, &second, 14).unwrap(), b"for the second");
+}
+
+#[test]
+fn a_connection_that_was_used_ends_with_its_starter() {
+    let node = Node::new();
+    for is_answered in [true, false] {
+        let starter = node.spawn();
+        let port = node.listen(mode(Mode::Http), Some(&starter));
+        let mut client = port.connect();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let conn = starter.started();
+        if is_answered {
+            node.send(conn, &starter, b"half an answer").unwrap();
+        } else {
+            node.recv(conn, &starter, 0).unwrap();
+        }
+        assert!(replace(&node, port, &starter).is_quiet(), "nobody else can begin from the beginning");
+        assert_eq!(read_to_end(&client), if is_answered { &b"half an answer"[..] } else { b"" });
+        drop(client);
+        node.emptied();
+    }
+    assert_eq!(node.watches(), 0);
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl<'a> Session<'a> {
         let owner = node.spawn();
         node.own(id, &owner);
         assert_eq!(owner.event(), "start stream:stream");
-        narrow(node, conn, &owner, client);
+        narrow(node, conn, client);
         Self { node, id, owner, random: Random(seed), untaken: 1 }
     }
 

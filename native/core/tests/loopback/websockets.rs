@@ -248,7 +248,7 @@ fn a_client_that_reads_no_pongs_cannot_have_them_piled_up() {
     let node = Node::new();
     let (_id, owner, client) = session(&node);
     let conn = node.system.connections()[0];
-    narrow(&node, conn, &owner, &client);
+    narrow(&node, conn, &client);
     let pings = [masked(9, &[b'x'; 125]).repeat(PINGS), masked(9, b"last")].concat();
     let writer = write_in_background(&client, pings);
     eventually("pongs wait, or all is taken", || {

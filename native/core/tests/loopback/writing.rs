@@ -13,7 +13,7 @@ fn writers_wait_at_the_high_mark_and_go_on_at_the_low_one() {
     let node = Node::new();
     let (owner, other) = (node.spawn(), node.spawn());
     let (conn, mut client) = node.raw(&owner);
-    narrow(&node, conn, &owner, &client);
+    narrow(&node, conn, &client);
     let (mut sent, first) = node.fill(conn, &owner);
     let second = node.try_send(conn, &other, b"x").unwrap().expect("a wait");
     let queued = node.info(conn).outbound;
@@ -68,7 +68,7 @@ fn a_reset_wakes_those_who_wait_to_send() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, client) = node.raw(&owner);
-    narrow(&node, conn, &owner, &client);
+    narrow(&node, conn, &client);
     let (_, wait) = node.fill(conn, &owner);
     reset(client);
     wait.woken();
@@ -92,9 +92,9 @@ fn closing_our_side_comes_after_what_is_queued() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, mut client) = node.raw(&owner);
-    narrow(&node, conn, &owner, &client);
+    narrow(&node, conn, &client);
     let (sent, _wait) = node.fill(conn, &owner);
-    node.system.shutdown(conn, owner.pid, Shutdown::Write, &mut node.sink()).unwrap();
+    node.system.shutdown(conn, Shutdown::Write, &mut node.sink()).unwrap();
     assert_eq!(node.try_send(conn, &owner, b"x").err(), Some(Error::Closed));
     assert!(read_to_end(&client) == sent);
     client.write_all(b"answer").unwrap();
@@ -107,7 +107,7 @@ fn closing_our_side_at_once_when_nothing_is_queued() {
     let owner = node.spawn();
     let (conn, client) = node.raw(&owner);
     node.send(conn, &owner, b"all").unwrap();
-    node.system.shutdown(conn, owner.pid, Shutdown::Write, &mut node.sink()).unwrap();
+    node.system.shutdown(conn, Shutdown::Write, &mut node.sink()).unwrap();
     assert_eq!(read_to_end(&client), b"all");
 }
 
@@ -117,7 +117,7 @@ fn closing_the_input_ends_a_wait_for_it() {
     let owner = node.spawn();
     let (conn, _client) = node.raw(&owner);
     let wait = node.wait_read(conn, &owner, 0);
-    node.system.shutdown(conn, owner.pid, Shutdown::Read, &mut node.sink()).unwrap();
+    node.system.shutdown(conn, Shutdown::Read, &mut node.sink()).unwrap();
     wait.woken();
     assert_eq!(node.recv(conn, &owner, 0), Err(Error::Closed));
 }
@@ -163,7 +163,7 @@ fn a_file_goes_to_a_slow_reader() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, client) = node.raw(&owner);
-    node.set(conn, &owner, Opt::SendBuffer(64 * 1024));
+    node.set(conn, Opt::SendBuffer(64 * 1024));
     let bytes = pattern(0, 10 * 1024 * 1024);
     let file = file(&bytes);
     // After output that is queued, not into it.
@@ -185,7 +185,7 @@ fn a_reset_ends_a_wait_to_send_a_file() {
     let node = Node::new();
     let owner = node.spawn();
     let (conn, client) = node.raw(&owner);
-    narrow(&node, conn, &owner, &client);
+    narrow(&node, conn, &client);
     let file = file(&pattern(0, 5_000_000));
     let (waiter, wait) = waiter();
     let waiter = std::cell::RefCell::new(Some(waiter));
@@ -214,7 +214,7 @@ fn an_end_that_a_send_found_is_told_to_a_reader() {
     let (owner, other) = (node.spawn(), node.spawn());
     let (conn, client) = node.raw(&owner);
     // Reading is paused, so that only sending can meet the reset.
-    node.set(conn, &owner, Opt::RecvHighWatermark(0));
+    node.set(conn, Opt::RecvHighWatermark(0));
     let reading = node.wait_read(conn, &owner, 0);
     reset(client);
     eventually("a send fails", || node.try_send(conn, &other, b"x").is_err());

@@ -33,11 +33,6 @@ pub(crate) enum Step<H: Host> {
 }
 
 impl<H: Host> Http<H> {
-    pub(crate) fn attach(&mut self, transport: &mut Transport<H>, attached: Box<Attached<H>>) {
-        self.serving = Serving::Handler(attached);
-        transport.deadline = None;
-    }
-
     /// The handler makes something else of the connection.
     pub(crate) fn take_attached(&mut self) -> Option<Box<Attached<H>>> {
         match std::mem::replace(&mut self.serving, Serving::Nobody) {
@@ -153,6 +148,8 @@ impl<H: Host> Http<H> {
     fn take_back(&mut self, transport: &mut Transport<H>, cx: &mut Cx<'_, H>) -> Next<H> {
         self.detach(cx);
         self.stage = Stage::New;
+        // Of its start, where it was done before it was handed the connection.
+        transport.deadline = None;
         if transport.flags.ended || !transport.inbound.is_empty() {
             // The next request may take long, and this may be a scheduler's thread.
             return Next::Look;

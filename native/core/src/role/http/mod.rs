@@ -34,8 +34,7 @@ enum Stage {
 
 enum Serving<H: Host> {
     Nobody,
-    /// The starter was told.
-    Starting,
+    /// A process has it, or the starter was told: then it has no owner yet.
     Handler(Box<Attached<H>>),
     /// Sessions have requests of this connection, or are being made for one.
     Bosh(Box<Bosh>),
@@ -62,14 +61,14 @@ impl<H: Host> Http<H> {
     pub(crate) fn attached(&self) -> Option<&Attached<H>> {
         match &self.serving {
             Serving::Handler(attached) => Some(attached),
-            Serving::Nobody | Serving::Starting | Serving::Bosh(_) => None,
+            Serving::Nobody | Serving::Bosh(_) => None,
         }
     }
 
     pub(crate) fn attached_mut(&mut self) -> Option<&mut Attached<H>> {
         match &mut self.serving {
             Serving::Handler(attached) => Some(attached),
-            Serving::Nobody | Serving::Starting | Serving::Bosh(_) => None,
+            Serving::Nobody | Serving::Bosh(_) => None,
         }
     }
 
@@ -78,19 +77,19 @@ impl<H: Host> Http<H> {
         match &self.serving {
             Serving::Handler(_) => size_of::<Attached<H>>(),
             Serving::Bosh(bosh) => bosh.bytes(),
-            Serving::Nobody | Serving::Starting => 0,
+            Serving::Nobody => 0,
         }
     }
 
     pub(crate) fn is_starting(&self) -> bool {
-        matches!(self.serving, Serving::Starting)
+        self.attached().is_some_and(|attached| attached.owner.is_none())
     }
 
     pub(crate) fn name(&self) -> &'static str {
         match (&self.serving, self.stage) {
             (Serving::Nobody, Stage::New | Stage::Idle) => "parked",
             (Serving::Nobody, Stage::Head | Stage::Body | Stage::Service) => "reading",
-            (Serving::Starting, _) => "starting",
+            (Serving::Handler(_), _) if self.is_starting() => "starting",
             (Serving::Handler(_), _) => "running",
             (Serving::Bosh(_), _) => "held",
         }
@@ -115,7 +114,6 @@ impl<H: Host> Http<H> {
             // What is there may be the next request, whole.
             (Serving::Nobody, Stage::New) => held == 0,
             (Serving::Nobody, _) => true,
-            (Serving::Starting, _) => held < most,
             (Serving::Bosh(_), Stage::Service) => self.requests.remaining() > held as u64,
             (Serving::Bosh(_), _) => held < most,
             (Serving::Handler(attached), _) => match &attached.reader {
@@ -153,7 +151,6 @@ impl<H: Host> Http<H> {
         match self.serving {
             Serving::Nobody | Serving::Bosh(_) => self.collect(transport, cx),
             Serving::Handler(_) => self.settle_reader(transport, cx),
-            Serving::Starting => Next::Keep,
         }
     }
 
@@ -253,7 +250,7 @@ impl<H: Host> Http<H> {
 
     /// Asks for a handler.
     fn start(&mut self, transport: &mut Transport<H>, cx: &mut Cx<'_, H>) -> Next<H> {
-        self.serving = Serving::Starting;
+        self.serving = Serving::Handler(Attached::new(transport.listener.config.options));
         ask_for_owner(transport, cx, None);
         Next::look_if(transport.may_read() && self.wants_input(transport))
     }
@@ -275,7 +272,7 @@ impl<H: Host> Http<H> {
     pub(crate) fn on_timeout(&mut self, transport: &mut Transport<H>, cx: &mut Cx<'_, H>) -> Next<H> {
         transport.deadline = None;
         match (&self.serving, self.stage) {
-            (Serving::Starting, _) => {
+            (Serving::Handler(_), _) if self.is_starting() => {
                 cx.shared.notices.start_timeout(cx.sink, transport.listener.id);
                 Next::Gone
             }
@@ -297,7 +294,7 @@ impl<H: Host> Http<H> {
         match std::mem::replace(&mut self.serving, Serving::Nobody) {
             Serving::Handler(attached) => attached.detach(cx),
             Serving::Bosh(bosh) => bosh.abandon(cx),
-            Serving::Nobody | Serving::Starting => {}
+            Serving::Nobody => {}
         }
     }
 }
