@@ -336,7 +336,7 @@ processes_are_otp_processes(_Config) ->
     {Listener, Port} = start(fun ?MODULE:echo/1),
     Pids = [child(Name, Listener) || Name <- [listener, starter]]
         ++ [Pid || {_, Pid, worker, _} <- supervisor:which_children(megaphone_sup)],
-    ?assertEqual(5, length(Pids)),
+    ?assertEqual(6, length(Pids)),
     lists:foreach(
         fun(Pid) ->
             ?assertMatch({status, Pid, _, _}, sys:get_status(Pid)),

@@ -9,7 +9,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([load/0]).
--export([start/1, stop/0, stats/0, connections/0, waker/0, wake/0]).
+-export([start/1, stop/0, set_process_room/1, stats/0, connections/0, waker/0, wake/0]).
 -export([listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
 -export([handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2]).
 -export([send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
@@ -25,7 +25,7 @@
 -export_type([start_options/0, listen_options/0, limits/0, load_error/0]).
 -export_type([xmpp_socket/0, xmpp_settings/0, xmpp_facts/0, xmpp_packet/0, xmpp_event/0]).
 
--nifs([start/1, stop/0, stats/0, connections/0, waker/0, wake/0,
+-nifs([start/1, stop/0, set_process_room/1, stats/0, connections/0, waker/0, wake/0,
        listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
        handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2,
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
@@ -190,6 +190,10 @@ start(_Options) -> ?NOT_LOADED.
 %% Closes all listeners and connections. The threads stay, for the next start/1.
 -spec stop() -> ok.
 stop() -> ?NOT_LOADED.
+
+%% So many connections are accepted until the next call; before the first one there is no such bound.
+-spec set_process_room(non_neg_integer()) -> ok.
+set_process_room(_Room) -> ?NOT_LOADED.
 
 -spec stats() -> #{atom() => term()}.
 stats() -> ?NOT_LOADED.

@@ -30,6 +30,16 @@
 %% runs in the starter as well.
 -type xmpp_handler() :: {start, module(), atom(), [term()]}.
 
+%% Starts that wait until the node may have more processes (megaphone_processes), the longest first. Each is a connection
+%% or a session that waits in the library, and for no longer than start_timeout.
+-type state() :: #{
+    handlers := megaphone_listener:handlers(),
+    waiting := queue:queue({megaphone:listener(), megaphone:conn() | megaphone_nif:xmpp_socket()})
+}.
+
+%% How often these are tried, in milliseconds.
+-define(RETRY_INTERVAL, 100).
+
 -spec is_handler(term()) -> boolean().
 is_handler(Handler) when is_function(Handler, 1) -> true;
 is_handler({M, F, A}) -> is_atom(M) andalso is_atom(F) andalso is_list(A);
@@ -100,41 +110,76 @@ handle(Function, Socket) -> Function(Socket).
 start_link(Listeners, Handlers, GroupLeader) ->
     gen_server:start_link(?MODULE, {Listeners, Handlers, GroupLeader}, []).
 
--spec init({[megaphone:listener()], megaphone_listener:handlers(), pid()}) -> {ok, megaphone_listener:handlers()}.
+-spec init({[megaphone:listener()], megaphone_listener:handlers(), pid()}) -> {ok, state()}.
 init({Listeners, Handlers, GroupLeader}) ->
     _ = is_alive(GroupLeader) andalso group_leader(GroupLeader, self()),
     %% closed: a former listener, whose last connection has gone.
     _ = [megaphone_nif:set_starter(Listener, self()) || Listener <- Listeners],
-    {ok, Handlers}.
+    {ok, #{handlers => Handlers, waiting => queue:new()}}.
 
 is_alive(Pid) -> node(Pid) =/= node() orelse is_process_alive(Pid).
 
--spec handle_call(term(), gen_server:from(), State) -> {reply, {error, unknown_call}, State}.
+-spec handle_call(term(), gen_server:from(), state()) -> {reply, {error, unknown_call}, state()}.
 handle_call(Call, _From, State) ->
     ?LOG_WARNING("megaphone_starter got an unexpected call: ~tp", [Call]),
     {reply, {error, unknown_call}, State}.
 
--spec handle_cast(term(), State) -> {noreply, State}.
+-spec handle_cast(term(), state()) -> {noreply, state()}.
 handle_cast(Message, State) ->
     ?LOG_WARNING("megaphone_starter got an unexpected message: ~tp", [Message]),
     {noreply, State}.
 
--spec handle_info(term(), State) -> {noreply, State}.
-handle_info({'$megaphone_start', Listener, Socket}, Handlers) ->
-    ok = start(Listener, Socket, Handlers),
-    {noreply, Handlers};
-handle_info(Message, Handlers) ->
+-spec handle_info(term(), state()) -> {noreply, state()}.
+handle_info({'$megaphone_start', Listener, Socket}, State) ->
+    {noreply, start_in_turn({Listener, Socket}, State)};
+handle_info(start_waiting, State) ->
+    {noreply, start_waiting(State)};
+handle_info(Message, State) ->
     ?LOG_WARNING("megaphone_starter got an unexpected message: ~tp", [Message]),
-    {noreply, Handlers}.
+    {noreply, State}.
 
-%% A failing handler costs its connection and nothing else.
-start(Listener, Socket, Handlers) ->
-    try start(Socket, Handlers) of
+%% Behind those that wait already.
+start_in_turn(Start, #{handlers := Handlers, waiting := Waiting} = State) ->
+    case queue:is_empty(Waiting) andalso start_one(Start, Handlers) of
+        ok ->
+            State;
+        no_room ->
+            _ = erlang:send_after(?RETRY_INTERVAL, self(), start_waiting),
+            State#{waiting := queue:in(Start, Waiting)};
+        false ->
+            State#{waiting := queue:in(Start, Waiting)}
+    end.
+
+start_waiting(#{handlers := Handlers, waiting := Waiting} = State) ->
+    case queue:out(Waiting) of
+        {empty, _} ->
+            State;
+        {{value, Start}, Rest} ->
+            case start_one(Start, Handlers) of
+                ok ->
+                    start_waiting(State#{waiting := Rest});
+                no_room ->
+                    _ = erlang:send_after(?RETRY_INTERVAL, self(), start_waiting),
+                    State
+            end
+    end.
+
+%% no_room: the node has too many processes. A failing handler costs its connection and nothing else.
+start_one({Listener, Socket}, Handlers) ->
+    try megaphone_processes:has_room() andalso start(Socket, Handlers) of
         {ok, _} -> ok;
         ignore -> ok;
-        {error, Reason} -> not_started(Listener, Socket, Reason)
+        {error, Reason} -> not_started(Listener, Socket, Reason);
+        false -> no_room
     catch
-        Class:Reason:Stack -> not_started(Listener, Socket, {Class, Reason, Stack})
+        Class:Reason:Stack -> failed_to_start(Listener, Socket, {Class, Reason, Stack})
+    end.
+
+%% Others may have taken the node's last processes meanwhile; there are other limits of the same name.
+failed_to_start(Listener, Socket, {_, Reason, _} = Why) ->
+    case Reason =:= system_limit andalso megaphone_processes:is_short() of
+        true -> no_room;
+        false -> not_started(Listener, Socket, Why)
     end.
 
 not_started(Listener, Socket, Reason) ->

@@ -14,7 +14,7 @@ init([]) ->
     ok = megaphone_registry:new(),
     Workers = [
         #{id => Module, start => {Module, start_link, []}}
-        || Module <- [megaphone_log, megaphone_waker, megaphone_registry]
+        || Module <- [megaphone_log, megaphone_processes, megaphone_waker, megaphone_registry]
     ],
     Listeners = #{
         id => megaphone_listeners_sup,

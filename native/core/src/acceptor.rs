@@ -30,6 +30,8 @@ pub(crate) enum Accepted {
     Full,
     /// For want of descriptors, of memory, or (none) by the bound on connections.
     NoRoom(Option<Errno>),
+    /// The host has no room for another process, and says so itself.
+    NoProcess,
     Failed(Errno),
     /// The kernel could not watch it.
     Unwatched(Errno),
@@ -43,8 +45,8 @@ impl<H: Host> Engine<H> {
             if is_queue_full {
                 return Accepted::Full;
             }
-            if let Err(error) = self.room(listener) {
-                return Accepted::NoRoom(error);
+            if let Err(full) = self.room(listener) {
+                return full;
             }
             let accepted = match &*listener.fd.lock() {
                 Some(fd) => rustix::net::accept_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC),
@@ -81,21 +83,31 @@ impl<H: Host> Engine<H> {
 
     /// Is there room for one more connection? The kernel gives the lowest descriptor that is free, so that the number of
     /// the last one tells how many the whole process has.
-    fn room(&self, listener: &Listener<H>) -> Result<(), Option<Errno>> {
+    fn room(&self, listener: &Listener<H>) -> Result<(), Accepted> {
         if self.connections.load(Ordering::Relaxed) >= self.max_connections.load(Ordering::Relaxed) {
-            return Err(None);
+            return Err(Accepted::NoRoom(None));
+        }
+        if self.process_room.load(Ordering::Relaxed) == 0 {
+            return Err(Accepted::NoProcess);
         }
         if self.is_short_of_descriptors.load(Ordering::Relaxed) {
             let guard = listener.fd.lock();
             let next = guard
                 .as_ref()
                 .map_or(Ok(0), |fd| rustix::io::fcntl_dupfd_cloexec(fd, 0).map(|copy| copy.as_raw_fd()));
-            if next.map_err(Some)? >= self.max_descriptor() {
-                return Err(Some(Errno::MFILE));
+            if next.map_err(|error| Accepted::NoRoom(Some(error)))? >= self.max_descriptor() {
+                return Err(Accepted::NoRoom(Some(Errno::MFILE)));
             }
             self.is_short_of_descriptors.store(false, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Each connection may want a process, and soon: the host's count is as old as its last word.
+    fn count_process(&self) {
+        let one_less = |room: usize| room.checked_sub(1);
+        // None when it has come to nothing meanwhile.
+        let _ = self.process_room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
     }
 
     fn max_descriptor(&self) -> i32 {
@@ -117,6 +129,7 @@ impl<H: Host> Engine<H> {
         });
         // When all slots are taken the socket closes here; `max_connections` is far below.
         let Some((conn, guard)) = inserted else { return Ok(()) };
+        self.count_process();
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         listener.connections.fetch_add(1, Ordering::Relaxed);

@@ -39,6 +39,8 @@ pub(crate) struct Engine<H: Host> {
     pub(crate) max_descriptor: AtomicUsize,
     /// There was one.
     pub(crate) is_short_of_descriptors: AtomicBool,
+    /// Connections that may be accepted before the host has counted its processes again.
+    pub(crate) process_room: AtomicUsize,
     pub(crate) accepted: AtomicU64,
     #[cfg(feature = "fault-injection")]
     pub(crate) faults: crate::faults::Faults,
@@ -295,9 +297,13 @@ impl<H: Host> Engine<H> {
     }
 
     pub(crate) fn resume_accepting(&self) {
-        if !self.shared.notices.is_paused() {
-            return;
+        if self.shared.notices.is_paused() {
+            self.retry_accepting();
         }
+    }
+
+    /// Every paused listener looks again.
+    pub(crate) fn retry_accepting(&self) {
         for listener in self.listeners.read().values() {
             if listener.is_paused.load(Ordering::Relaxed) {
                 self.shards[listener.shard].mailbox.post(Mail::Accept(listener.id));

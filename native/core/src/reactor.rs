@@ -289,7 +289,7 @@ impl<H: Host> Reactor<H> {
                 self.resume(&listener);
                 self.accepting.push_back(id);
             }
-            Accepted::Full => self.pause(&listener, Pause::Quietly),
+            Accepted::Full | Accepted::NoProcess => self.pause(&listener, Pause::Quietly),
             Accepted::NoRoom(error) => self.pause(&listener, Pause::Because(error)),
             Accepted::Failed(error) => {
                 self.engine.shared.notices.accept_failed(&mut *self.sink, id, error);

@@ -66,6 +66,7 @@ impl<H: Host> System<H> {
             max_connections: AtomicUsize::new(config.max_connections),
             max_descriptor: AtomicUsize::new(config.max_descriptor),
             is_short_of_descriptors: AtomicBool::new(false),
+            process_room: AtomicUsize::new(usize::MAX),
             accepted: AtomicU64::new(0),
             #[cfg(feature = "fault-injection")]
             faults: crate::faults::Faults::new(),
@@ -84,6 +85,15 @@ impl<H: Host> System<H> {
         self.engine.max_connections.store(max_connections, Ordering::Relaxed);
         self.engine.max_descriptor.store(max_descriptor, Ordering::Relaxed);
         self.engine.resume_accepting();
+    }
+
+    /// Accepts at most `room` connections until it is told again; at first there is no such bound. For a host whose
+    /// processes are bounded: whoever is not accepted waits in the kernel's backlog. The host tells the log, too.
+    pub fn set_process_room(&self, room: usize) {
+        let before = self.engine.process_room.swap(room, Ordering::Relaxed);
+        if before == 0 && room > 0 {
+            self.engine.retry_accepting();
+        }
     }
 
     /// The host.

@@ -67,6 +67,13 @@ fn stop(env: Env<'_>) -> Term<'_> {
     atoms::ok().encode(env)
 }
 
+/// Takes time in proportion to the number of listeners, which is small.
+#[rustler::nif]
+fn set_process_room(room: usize) -> NifResult<Atom> {
+    system()?.set_process_room(room);
+    Ok(atoms::ok())
+}
+
 #[rustler::nif]
 fn stats(env: Env<'_>) -> NifResult<Term<'_>> {
     let stats = system()?.stats();

@@ -189,6 +189,27 @@ fn above_the_bound_none_is_accepted_until_one_closes() {
 }
 
 #[test]
+fn connections_wait_in_the_backlog_while_the_host_has_no_room_for_processes() {
+    let node = Node::new();
+    let starter = node.spawn();
+    let raw = ListenerConfig { mode: Mode::Raw, ..ListenerConfig::default() };
+    let port = node.listen(raw, Some(&starter));
+    let info = || node.system.listener_info(port.id).unwrap();
+    node.system.set_process_room(0);
+    let clients: Vec<_> = (0..10).map(|_| port.connect()).collect();
+    for room in [3, 2, 5] {
+        eventually("paused", || info().is_paused);
+        assert!(starter.is_quiet());
+        node.system.set_process_room(room);
+        for _ in 0..room {
+            starter.started();
+        }
+    }
+    assert_eq!((info().accepted, node.system.stats().connections), (10, clients.len()));
+    assert_eq!(node.notices(), [], "the host tells the log");
+}
+
+#[test]
 fn a_listener_that_closes_while_it_is_paused_leaves_nothing_behind() {
     let node = Node::with(config(1, 0));
     let starter = node.spawn();
