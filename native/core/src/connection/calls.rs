@@ -90,11 +90,6 @@ impl<H: Host> Connection<H> {
         matches!(self.role, Role::Raw(Raw::Queued)) && self.attach(cx, process)
     }
 
-    /// The owner died.
-    pub(crate) fn owner_down(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
-        if self.owner() == Some(process) { self.close_with_input(cx) } else { Fate::Keep }
-    }
-
     /// The owner is done: what is queued is sent, then the connection closes.
     pub(crate) fn close(&mut self, cx: &mut Cx<'_, H>) -> (Result<(), Error>, Fate) {
         if self.owner().is_none() && !self.is_starting() {
