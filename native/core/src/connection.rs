@@ -260,6 +260,10 @@ impl<H: Host> Entry<H> for Connection<H> {
         &mut self.transport.timer_at
     }
 
+    fn owner_down(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
+        if self.owner() == Some(process) { self.close_with_input(cx) } else { Fate::Keep }
+    }
+
     /// The owner in active mode, or of a stream, is told.
     fn abort(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         if let Role::Stream(stream) = &mut self.role {

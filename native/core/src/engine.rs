@@ -179,7 +179,7 @@ impl<H: Host> Engine<H> {
         let owned = T::owned(cx.conn);
         let conn = match owned {
             Owned::Connection(conn) => Some(conn),
-            Owned::Session(_) => None,
+            Owned::Session(_) | Owned::Listener(_) => None,
         };
         cx.sink.emit(Event::Notice(Notice::Panicked { conn }));
         if let Some(entry) = guard.entry() {

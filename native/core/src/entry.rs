@@ -19,6 +19,9 @@ pub(crate) trait Entry<H: Host>: Sized {
     /// When the wheel will look.
     fn timer_at(&mut self) -> &mut Option<Time>;
 
+    /// A process has ended: if it has this, so does this.
+    fn owner_down(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate;
+
     /// Ends it at once, whoever has it.
     fn abort(&mut self, cx: &mut Cx<'_, H>) -> Fate;
 

@@ -32,5 +32,6 @@ fn key(place: Owned) -> u64 {
     match place {
         Owned::Connection(conn) => conn.as_u64(),
         Owned::Session(id) => id.as_u64() | 1 << 62,
+        Owned::Listener(id) => u64::from(id.0) | 1 << 63,
     }
 }

@@ -30,6 +30,8 @@ pub enum Owned {
     Connection(Conn),
     /// A BOSH session, whose number is no connection's.
     Session(Conn),
+    /// A listener. Watched by the host itself, which opened it.
+    Listener(ListenerId),
 }
 
 /// The way to the host's processes. It depends on the thread, so every operation that may need it is given
@@ -39,7 +41,8 @@ pub trait Sink<H: Host> {
     /// Sends one event.
     fn emit(&mut self, event: Event<'_, H>);
 
-    /// From now on `System::owner_down` is called when `process` ends. False when it has ended already.
+    /// From now on [`System::process_ended`](crate::System::process_ended) is told of this when `process` ends. False when
+    /// it has ended already.
     fn watch(&mut self, process: H::Process, owned: Owned) -> bool;
 
     /// Takes that back.

@@ -18,6 +18,7 @@ mod clock;
 mod connection;
 mod cx;
 mod effect;
+mod ended;
 mod engine;
 mod entry;
 mod error;

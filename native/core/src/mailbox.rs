@@ -11,14 +11,16 @@ pub(crate) enum Place {
     Session(u32),
 }
 
-/// Bounded: a connection or session is in a mailbox once at most, and a listener once for each connection that closed
-/// since the reactor looked.
+/// Bounded: a connection or session is in a mailbox once at most, a listener once for each connection that closed
+/// since the reactor looked, and the processes that have ended once.
 #[derive(Clone, Copy)]
 pub(crate) enum Mail {
     /// It has pending bits.
     Step(Place),
     /// There may be room for this listener's connections again.
     Accept(ListenerId),
+    /// Processes have ended.
+    Ended,
 }
 
 /// The token of every mailbox's wake-up.

@@ -6,6 +6,7 @@
 
 use crate::acceptor::Accepted;
 use crate::cx::{Cx, Fate};
+use crate::ended::Shares;
 use crate::engine::{Engine, Stored};
 use crate::host::{Event, Host, Notice, Sink};
 use crate::id::ListenerId;
@@ -52,6 +53,8 @@ pub(crate) struct Reactor<H: Host> {
     accepting: VecDeque<ListenerId>,
     /// Listeners that wait for room, or for one who was woken to ask, and when to try again.
     paused: Vec<(ListenerId, Time)>,
+    /// Processes that have ended, whose connections have yet to be closed.
+    ended: Shares<H>,
     pace: Pace,
 }
 
@@ -71,6 +74,7 @@ impl<H: Host> Reactor<H> {
             again: VecDeque::new(),
             accepting: VecDeque::new(),
             paused: Vec::new(),
+            ended: Shares::new(),
             pace: Pace::default(),
         }
     }
@@ -102,13 +106,14 @@ impl<H: Host> Reactor<H> {
         self.read_mail();
         self.fire();
         self.serve_until(began + TURN);
+        self.end_owned_until(began + TURN + TURN / 2);
         self.retry_paused();
         self.accept_until(began + 2 * TURN);
     }
 
     fn timeout(&mut self) -> Option<Duration> {
-        let has_work = !self.fresh.is_empty() || !self.again.is_empty() || !self.accepting.is_empty();
-        if has_work {
+        let is_serving = !self.fresh.is_empty() || !self.again.is_empty();
+        if is_serving || !self.accepting.is_empty() || !self.ended.is_empty() {
             return Some(Duration::ZERO);
         }
         let now = self.engine.now();
@@ -155,6 +160,10 @@ impl<H: Host> Reactor<H> {
                 Mail::Step(Place::Session(slot)) => shard.sessions.received(slot),
                 Mail::Accept(id) => {
                     self.will_accept(id);
+                    false
+                }
+                Mail::Ended => {
+                    self.ended.append(&mut shard.take_ended());
                     false
                 }
             };
@@ -227,8 +236,8 @@ impl<H: Host> Reactor<H> {
         let shard = &engine.shards[self.index];
         let (wheel, buffer) = (&mut self.wheel, &mut self.buffer[..]);
         let flag = match T::owned(cx.conn) {
-            crate::host::Owned::Connection(_) => 0,
             crate::host::Owned::Session(_) => Self::SESSION,
+            _ => 0,
         };
         let stepped = engine.step_locked(shard, guard, &mut cx, |entry: &mut T, cx| {
             let fate = entry.serve(cx, bits, buffer);
@@ -241,6 +250,27 @@ impl<H: Host> Reactor<H> {
         });
         engine.carry_out(effects, &mut sink);
         matches!(stepped, Ok(((), Fate::Look)))
+    }
+
+    /// Closes what dead processes had: as much as there is time for, and one at least. What another thread works on is next at
+    /// the next turn.
+    fn end_owned_until(&mut self, end: Instant) {
+        let engine = Arc::clone(&self.engine);
+        while let Some(share) = self.ended.front_mut() {
+            match share.take() {
+                None => drop(self.ended.pop_front()),
+                Some(owned) if engine.shard_of(owned) != self.index => {}
+                Some(owned) => {
+                    if engine.end_owned(owned, share.process(), &mut *self.sink).is_err() {
+                        share.put_back();
+                        return;
+                    }
+                }
+            }
+            if Instant::now() >= end {
+                return;
+            }
+        }
     }
 
     // --- accepting

@@ -338,6 +338,13 @@ impl<H: Host> Entry<H> for BoshSession<H> {
         &mut self.timer_at
     }
 
+    fn owner_down(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
+        if self.may(process).is_err() {
+            return Fate::Keep;
+        }
+        self.abandon(cx, Some(Condition::InternalServerError))
+    }
+
     fn abort(&mut self, cx: &mut Cx<'_, H>) -> Fate {
         if let State::Owned { owner, is_waiting: true } = self.state {
             cx.sink.emit(Event::XmppReady { to: owner, id: XmppId::Bosh(cx.conn) });

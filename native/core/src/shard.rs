@@ -1,11 +1,13 @@
 //! What other threads can reach of a reactor.
 
 use crate::connection::Connection;
+use crate::ended::{Share, Shares};
 use crate::host::Host;
-use crate::mailbox::{Mailbox, Place};
+use crate::mailbox::{Mail, Mailbox, Place};
 use crate::session::BoshSession;
 use crate::store::Store;
 use mio::Registry;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 pub(crate) struct Shard<H: Host> {
@@ -13,6 +15,8 @@ pub(crate) struct Shard<H: Host> {
     pub(crate) sessions: Store<BoshSession<H>>,
     pub(crate) registry: Registry,
     pub(crate) mailbox: Arc<Mailbox>,
+    /// Processes that have ended, for the reactor.
+    ended: Mutex<Shares<H>>,
 }
 
 impl<H: Host> Shard<H> {
@@ -26,6 +30,24 @@ impl<H: Host> Shard<H> {
             sessions: Store::new(index, Place::Session, Arc::clone(&mailbox)),
             registry: registry.try_clone()?,
             mailbox,
+            ended: Mutex::default(),
         })
+    }
+
+    /// For everybody but the reactor.
+    pub(crate) fn hand_over(&self, share: Share<H>) {
+        let was_empty = {
+            let mut ended = self.ended.lock();
+            ended.push_back(share);
+            ended.len() == 1
+        };
+        if was_empty {
+            self.mailbox.post(Mail::Ended);
+        }
+    }
+
+    /// The reactor's.
+    pub(crate) fn take_ended(&self) -> Shares<H> {
+        std::mem::take(&mut *self.ended.lock())
     }
 }

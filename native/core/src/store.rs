@@ -70,6 +70,10 @@ impl<T> Slot<T> {
     }
 }
 
+/// Another thread has the slot's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Busy;
+
 type Chunk<T> = Box<[Slot<T>]>;
 
 /// Slots of one shard. Looking one up takes no lock but the slot's own.
@@ -151,6 +155,14 @@ impl<T> Store<T> {
         let slot = self.slot(conn.slot())?;
         let guard = self.guard(conn.slot(), slot.value.lock())?;
         (slot.generation.load(Ordering::Relaxed) == conn.generation()).then_some(guard)
+    }
+
+    /// The same for the reactor, which doesn't wait. What is pending stays so.
+    pub(crate) fn lock_now(&self, conn: Conn) -> Result<Option<Guard<'_, T>>, Busy> {
+        let Some(slot) = self.slot(conn.slot()) else { return Ok(None) };
+        let value = slot.value.try_lock().ok_or(Busy)?;
+        let guard = self.guard(conn.slot(), value);
+        Ok(guard.filter(|_| slot.generation.load(Ordering::Relaxed) == conn.generation()))
     }
 
     /// For everybody but the reactor: it should step on this entry.
@@ -300,6 +312,19 @@ mod tests {
         );
         drop(guard);
         assert!(store.mailbox.take().is_empty(), "nothing is left");
+    }
+
+    #[test]
+    fn one_who_does_not_wait_learns_that_another_has_the_lock() {
+        let store = store(&mio::Poll::new().unwrap());
+        let (conn, guard) = store.insert(|_| Some('a')).unwrap();
+        assert_eq!(store.lock_now(conn).err(), Some(Busy));
+        drop(guard);
+        store.notify(conn.slot(), Pending::LOOK);
+        let guard = store.lock_now(conn).unwrap().unwrap();
+        assert_eq!(guard.remove(), Some('a'));
+        assert!(store.lock_now(conn).unwrap().is_none(), "it is another's name");
+        assert_eq!(store.mailbox.take().len(), 1, "what was pending still is");
     }
 
     /// What the reactor and others do at the same time: each piece of work is seen, and the reactor never waits.

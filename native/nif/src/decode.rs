@@ -27,6 +27,11 @@ pub(crate) fn positive(value: Term<'_>) -> NifResult<usize> {
     Some(value.decode()?).filter(|number| *number > 0).ok_or(rustler::Error::BadArg)
 }
 
+/// A number that the type holds. By itself rustler cuts a larger one down to the size of `u8`, `i16` and their like.
+pub(crate) fn integer<T: TryFrom<i64>>(value: Term<'_>) -> NifResult<T> {
+    T::try_from(value.decode()?).map_err(|_| rustler::Error::BadArg)
+}
+
 /// `infinity` or milliseconds.
 pub(crate) fn timeout(value: Term<'_>) -> NifResult<Option<Duration>> {
     if value.is_atom() && value.decode::<Atom>()? == atoms::infinity() {
@@ -35,11 +40,10 @@ pub(crate) fn timeout(value: Term<'_>) -> NifResult<Option<Duration>> {
     millis(value).map(Some)
 }
 
-/// `inet:ip_address()`. Through `u32`: rustler would cut a larger number down to the size of a part.
+/// `inet:ip_address()`.
 pub(crate) fn ip_address(value: Term<'_>) -> NifResult<IpAddr> {
-    fn parts<T: TryFrom<u32>, const N: usize>(terms: Vec<Term<'_>>) -> NifResult<[T; N]> {
-        let part = |term: Term<'_>| T::try_from(term.decode()?).map_err(|_| rustler::Error::BadArg);
-        let parts = terms.into_iter().map(part).collect::<NifResult<Vec<T>>>()?;
+    fn parts<T: TryFrom<i64>, const N: usize>(terms: Vec<Term<'_>>) -> NifResult<[T; N]> {
+        let parts = terms.into_iter().map(integer).collect::<NifResult<Vec<T>>>()?;
         parts.try_into().map_err(|_| rustler::Error::BadArg)
     }
     let terms = get_tuple(value)?;

@@ -148,8 +148,8 @@ pub(crate) fn send_deferred(env: Env<'_>) -> bool {
 /// Whose listeners are whose.
 static LISTENER_OWNERS: LazyLock<Mutex<HashMap<ListenerId, LocalPid>>> = LazyLock::new(Mutex::default);
 
-/// What happens to what a process had when it ends.
-type Down = fn(Env<'_>, LocalPid, Subject);
+/// Who is told that a process has ended, and what it was watched for.
+type Down = fn(LocalPid, Vec<Owned>);
 
 static DOWN: OnceLock<Down> = OnceLock::new();
 
@@ -180,28 +180,18 @@ pub(crate) struct Watches {
 
 struct Watch {
     monitor: Monitor,
-    subjects: SmallVec<[Subject; 1]>,
-}
-
-/// What ends with a process.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Subject {
-    Owned(Owned),
-    Listener(ListenerId),
+    subjects: SmallVec<[Owned; 1]>,
 }
 
 #[rustler::resource_impl]
 impl Resource for Watches {
-    fn down<'a>(&'a self, env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
+    /// On a scheduler, which is not to be kept by what the process had, however much that is.
+    fn down<'a>(&'a self, _env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
         // A panic here would end the VM.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let watch = self.by_process.lock().remove(&pid);
-            let (Some(watch), Some(down)) = (watch, DOWN.get()) else { return };
-            for subject in watch.subjects {
-                if let Subject::Listener(listener) = subject {
-                    LISTENER_OWNERS.lock().remove(&listener);
-                }
-                down(env, pid, subject);
+            if let (Some(watch), Some(down)) = (watch, DOWN.get()) {
+                down(pid, watch.subjects.into_vec());
             }
         }));
     }
@@ -214,18 +204,26 @@ fn part(pid: LocalPid) -> &'static ResourceArc<Watches> {
 /// The listener closes when `process` ends. False when it has ended already.
 pub(crate) fn watch_listener(env: Env<'_>, process: LocalPid, listener: ListenerId) -> bool {
     LISTENER_OWNERS.lock().insert(listener, process);
-    add(Some(env), process, Subject::Listener(listener))
+    add(Some(env), process, Owned::Listener(listener))
 }
 
 /// Takes that back.
 pub(crate) fn unwatch_listener(env: Env<'_>, listener: ListenerId) {
     let process = LISTENER_OWNERS.lock().remove(&listener);
     if let Some(process) = process {
-        remove(Some(env), process, Subject::Listener(listener));
+        remove(Some(env), process, Owned::Listener(listener));
     }
 }
 
-fn add(env: Option<Env<'_>>, pid: LocalPid, subject: Subject) -> bool {
+/// The core's word that something is no longer a process's.
+fn unwatch(env: Option<Env<'_>>, process: LocalPid, owned: Owned) {
+    if let Owned::Listener(listener) = owned {
+        LISTENER_OWNERS.lock().remove(&listener);
+    }
+    remove(env, process, owned);
+}
+
+fn add(env: Option<Env<'_>>, pid: LocalPid, subject: Owned) -> bool {
     let part = part(pid);
     let mut by_process = part.by_process.lock();
     if let Some(watch) = by_process.get_mut(&pid) {
@@ -237,7 +235,7 @@ fn add(env: Option<Env<'_>>, pid: LocalPid, subject: Subject) -> bool {
     true
 }
 
-fn remove(env: Option<Env<'_>>, pid: LocalPid, subject: Subject) {
+fn remove(env: Option<Env<'_>>, pid: LocalPid, subject: Owned) {
     let part = part(pid);
     let mut by_process = part.by_process.lock();
     let Some(watch) = by_process.get_mut(&pid) else { return };
@@ -285,11 +283,11 @@ impl Sink<ErlangHost> for CallerSink<'_> {
     }
 
     fn watch(&mut self, process: Pid, owned: Owned) -> bool {
-        add(Some(self.env), process.0, Subject::Owned(owned))
+        add(Some(self.env), process.0, owned)
     }
 
     fn unwatch(&mut self, process: Pid, owned: Owned) {
-        remove(Some(self.env), process.0, Subject::Owned(owned));
+        unwatch(Some(self.env), process.0, owned);
     }
 }
 
@@ -314,11 +312,11 @@ impl Sink<ErlangHost> for ThreadSink {
     }
 
     fn watch(&mut self, process: Pid, owned: Owned) -> bool {
-        add(None, process.0, Subject::Owned(owned))
+        add(None, process.0, owned)
     }
 
     fn unwatch(&mut self, process: Pid, owned: Owned) {
-        remove(None, process.0, Subject::Owned(owned));
+        unwatch(None, process.0, owned);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Socket options, by the names that `inet` has for them.
 
-use crate::decode::{conn, timeout};
+use crate::decode::{conn, integer, timeout};
 use crate::host::CallerSink;
 use crate::system::system;
 use crate::terms::done;
@@ -67,14 +67,14 @@ fn decode(name: Atom, value: Term<'_>) -> Option<Opt> {
         Opt::RecvBuffer(_) => of(value, Opt::RecvBuffer),
         Opt::SendBuffer(_) => of(value, Opt::SendBuffer),
         Opt::ReuseAddr(_) => of(value, Opt::ReuseAddr),
-        Opt::Tos(_) => of(value, Opt::Tos),
+        Opt::Tos(_) => integer(value).ok().map(Opt::Tos),
         Opt::ActiveAdd(_) => None,
     }
 }
 
 fn decode_active(value: Term<'_>) -> Option<Opt> {
-    if let Ok(n) = value.decode::<i16>() {
-        return Some(Opt::ActiveAdd(n));
+    if value.is_integer() {
+        return integer(value).ok().map(Opt::ActiveAdd);
     }
     match value.decode::<Atom>().ok()? {
         active if active == atoms::true_() => Some(Opt::Active(Active::On)),
@@ -86,7 +86,7 @@ fn decode_active(value: Term<'_>) -> Option<Opt> {
 
 fn decode_packet(value: Term<'_>) -> Option<Packets> {
     if value.is_integer() {
-        let is_raw = value.decode::<u8>().ok()? == 0;
+        let is_raw = value.decode::<i64>().ok()? == 0;
         return is_raw.then_some(Packets { mode: Mode::Raw, is_bin: false });
     }
     let name: Atom = value.decode().ok()?;

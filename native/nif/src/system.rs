@@ -1,9 +1,9 @@
 //! The one system of the VM.
 
 use crate::atoms;
-use crate::host::{CallerSink, ErlangHost, Pid, Subject, on_down};
-use megaphone_core::{Config, System};
-use rustler::{Env, Error, LocalPid, NifResult};
+use crate::host::{ErlangHost, Pid, on_down};
+use megaphone_core::{Config, Owned, System};
+use rustler::{Error, LocalPid, NifResult};
 use std::sync::{Arc, OnceLock};
 
 /// Its threads live as long as the VM: a library that has threads can't be unloaded.
@@ -26,12 +26,8 @@ pub(crate) fn start(config: Config) -> std::io::Result<&'static Arc<System<Erlan
     Ok(SYSTEM.get_or_init(|| system))
 }
 
-fn process_down(env: Env<'_>, pid: LocalPid, subject: Subject) {
-    let Some(system) = SYSTEM.get() else { return };
-    let sink = &mut CallerSink { env };
-    match subject {
-        Subject::Owned(owned) => system.owner_down(owned, Pid(pid), sink),
-        // Closed by itself meanwhile is as good.
-        Subject::Listener(listener) => drop(system.close_listener(listener, sink)),
+fn process_down(pid: LocalPid, owned: Vec<Owned>) {
+    if let Some(system) = SYSTEM.get() {
+        system.process_ended(Pid(pid), owned);
     }
 }

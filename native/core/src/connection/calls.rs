@@ -116,11 +116,6 @@ impl<H: Host> Connection<H> {
         is_alive
     }
 
-    /// The owner died.
-    pub(crate) fn owner_down(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
-        if self.owner() == Some(process) { self.close_with_input(cx) } else { Fate::Keep }
-    }
-
     /// The owner is done: what is queued is sent, then the connection closes.
     pub(crate) fn close(&mut self, cx: &mut Cx<'_, H>) -> (Result<(), Error>, Fate) {
         if self.owner().is_none() && !self.is_starting() {

@@ -37,7 +37,7 @@ impl<H: Host> BoshSession<H> {
         }
     }
 
-    fn may(&self, process: H::Process) -> Result<(), Error> {
+    pub(super) fn may(&self, process: H::Process) -> Result<(), Error> {
         if self.owner() == Some(process) { Ok(()) } else { Err(Error::Closed) }
     }
 
@@ -180,14 +180,6 @@ impl<H: Host> BoshSession<H> {
         }
     }
 
-    /// The owner died.
-    pub(crate) fn owner_down(&mut self, cx: &mut Cx<'_, H>, process: H::Process) -> Fate {
-        if self.may(process).is_err() {
-            return Fate::Keep;
-        }
-        self.abandon(cx, Some(Condition::InternalServerError))
-    }
-
     /// Where the session comes from.
     pub(crate) fn facts(&self) -> Facts {
         let origin = &self.origin;
@@ -199,7 +191,7 @@ impl<H: Host> BoshSession<H> {
         }
     }
 
-    fn abandon(&mut self, cx: &mut Cx<'_, H>, condition: Option<Condition>) -> Fate {
+    pub(super) fn abandon(&mut self, cx: &mut Cx<'_, H>, condition: Option<Condition>) -> Fate {
         self.detach(cx);
         self.end(condition);
         self.push(cx)

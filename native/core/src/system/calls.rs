@@ -155,17 +155,10 @@ impl<H: Host> System<H> {
         self.with(conn, sink, |connection, cx| connection.handler_started(cx, process))?
     }
 
-    /// To be called when a watched process has ended.
-    pub fn owner_down(&self, owned: Owned, process: H::Process, sink: &mut dyn Sink<H>) {
-        // One that closed meanwhile is no loss.
-        let _ = match owned {
-            Owned::Connection(conn) => {
-                self.with(conn, sink, |connection, cx| ((), connection.owner_down(cx, process)))
-            }
-            Owned::Session(id) => self
-                .engine
-                .with(id, sink, |session: &mut BoshSession<H>, cx| ((), session.owner_down(cx, process))),
-        };
+    /// To be called when a watched process has ended, with all that it was watched for. Only hands that over, in the same
+    /// time for one as for a million: the shards' threads close what still is the process's.
+    pub fn process_ended(&self, process: H::Process, owned: Vec<Owned>) {
+        self.engine.process_ended(process, owned);
     }
 
     /// Hands the connection from one owner to another. While it has none, whoever was told of it may hand it over.

@@ -52,33 +52,13 @@ impl<H: Host> System<H> {
     }
 
     fn listener(&self, id: ListenerId) -> Option<Arc<Listener<H>>> {
-        self.engine.listeners.read().get(&id.0).cloned()
+        self.engine.listener(id)
     }
 
-    /// Stops accepting. Connections that were accepted live on, but for those that nobody has taken.
+    /// Stops accepting. Connections that were accepted live on, but for those that nobody has taken. Takes time in proportion
+    /// to these.
     pub fn close_listener(&self, id: ListenerId, sink: &mut dyn Sink<H>) -> Result<(), Error> {
-        let listener = self.listener(id).ok_or(Error::Closed)?;
-        let fd = listener.fd.lock().take().ok_or(Error::Closed)?;
-        // The descriptor may be shared with the one who opened it: closing ours would not end the interest.
-        let _gone_with_the_descriptor =
-            self.engine.shards[listener.shard].registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
-        drop(fd);
-        let (ready, waiters) = {
-            let mut queue = listener.queue.lock();
-            (std::mem::take(&mut queue.ready), std::mem::take(&mut queue.waiters))
-        };
-        for acceptor in waiters {
-            sink.emit(Event::Wake(acceptor.waiter));
-        }
-        for conn in ready {
-            // One that closed meanwhile is no loss.
-            let _ = self.abort(conn, sink);
-        }
-        if listener.is_short.swap(false, Ordering::Relaxed) {
-            self.engine.shared.notices.no_longer_paused();
-        }
-        self.engine.forget_if_done(&listener);
-        Ok(())
+        self.engine.close_listener(id, sink)
     }
 
     /// Figures of a listener that is open or has open connections.
@@ -202,5 +182,36 @@ impl<H: Host> System<H> {
         if is_owed {
             self.engine.shards[listener.shard].mailbox.post(Mail::Accept(listener.id));
         }
+    }
+}
+
+impl<H: Host> Engine<H> {
+    pub(crate) fn close_listener(&self, id: ListenerId, sink: &mut dyn Sink<H>) -> Result<(), Error> {
+        let listener = self.listener(id).ok_or(Error::Closed)?;
+        let fd = listener.fd.lock().take().ok_or(Error::Closed)?;
+        // The descriptor may be shared with the one who opened it: closing ours would not end the interest.
+        let _gone_with_the_descriptor =
+            self.shards[listener.shard].registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        drop(fd);
+        let (ready, waiters) = {
+            let mut queue = listener.queue.lock();
+            (std::mem::take(&mut queue.ready), std::mem::take(&mut queue.waiters))
+        };
+        for acceptor in waiters {
+            sink.emit(Event::Wake(acceptor.waiter));
+        }
+        for conn in ready {
+            // One that closed meanwhile is no loss.
+            let _ = self.abort(conn, sink);
+        }
+        if listener.is_short.swap(false, Ordering::Relaxed) {
+            self.shared.notices.no_longer_paused();
+        }
+        self.forget_if_done(&listener);
+        Ok(())
+    }
+
+    fn listener(&self, id: ListenerId) -> Option<Arc<Listener<H>>> {
+        self.listeners.read().get(&id.0).cloned()
     }
 }

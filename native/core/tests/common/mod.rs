@@ -13,7 +13,7 @@ use megaphone_core::{
     Config, Conn, ConnectionInfo, Errno, Error, Event, Host, ListenerConfig, ListenerId, Mode, Notice, Opt,
     Owned, ReadOutcome, Received, Sink, System, WriteOutcome, XmppId, xmpp,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,6 +94,8 @@ struct Processes {
     next: AtomicU64,
     mailboxes: Mutex<HashMap<Pid, Sender<Message>>>,
     watched: Mutex<HashMap<Pid, Vec<Owned>>>,
+    /// Threads that took a watch back.
+    unwatchers: Mutex<BTreeSet<String>>,
     notices: Mutex<Sender<Notice>>,
 }
 
@@ -153,6 +155,8 @@ impl Sink<TestHost> for TestSink {
     }
 
     fn unwatch(&mut self, process: Pid, owned: Owned) {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        self.0.unwatchers.lock().unwrap().insert(thread);
         if let Some(all) = self.0.watched.lock().unwrap().get_mut(&process)
             && let Some(at) = all.iter().position(|other| *other == owned)
         {
@@ -205,6 +209,7 @@ impl Node {
             next: AtomicU64::new(1),
             mailboxes: Mutex::default(),
             watched: Mutex::default(),
+            unwatchers: Mutex::default(),
             notices: Mutex::new(sender),
         });
         let system = System::start(TestHost(Arc::clone(&processes)), config).expect("start");
@@ -224,9 +229,8 @@ impl Node {
 
     /// Ends a process; the system learns of it as it does in Erlang.
     pub(crate) fn kill(&self, process: &Process) {
-        for owned in self.kill_unseen(process) {
-            self.system.owner_down(owned, process.pid, &mut self.sink());
-        }
+        let owned = self.kill_unseen(process);
+        self.system.process_ended(process.pid, owned);
     }
 
     /// Ends a process; its monitors have yet to fire, for what is returned.
@@ -238,6 +242,11 @@ impl Node {
     /// Processes that are watched for the sake of a connection or session.
     pub(crate) fn watches(&self) -> usize {
         self.processes.watched.lock().unwrap().values().map(Vec::len).sum()
+    }
+
+    /// The names of the threads that took a watch back.
+    pub(crate) fn unwatchers(&self) -> Vec<String> {
+        self.processes.unwatchers.lock().unwrap().iter().cloned().collect()
     }
 
     /// The next thing that the log is told.

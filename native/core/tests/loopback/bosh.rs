@@ -145,7 +145,7 @@ fn the_death_of_the_owner_is_told_to_a_waiting_client() {
 fn the_death_of_the_owner_waits_for_a_client_that_is_away() {
     let both = both();
     both.node.kill(&both.owner);
-    assert_eq!((both.info().phase, both.info().owner), ("ending", None));
+    eventually("the end", || (both.info().phase, both.info().owner) == ("ending", None));
     read_answer(&both.poll(101)).terminates_with("internal-server-error");
     both.forgotten();
 }

@@ -1,9 +1,10 @@
 //! How a connection ends: its owner's doing, somebody else's, or the owner's death.
 
 use crate::common::*;
-use megaphone_core::{Active, Conn, Error, ListenerConfig, Mode, Opt, Owned};
+use megaphone_core::{Active, Conn, Error, Event, ListenerConfig, Mode, Opt, Owned, Sink};
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A connection with output that waits for a slow client.
 #[track_caller]
@@ -40,6 +41,65 @@ fn what_is_queued_leaves_though_its_owner_died() {
     node.kill(&owner);
     assert!(read_to_end(&client) == sent);
     node.emptied();
+}
+
+#[test]
+fn what_a_dead_process_had_is_closed_by_the_threads_of_the_shards() {
+    const CONNECTIONS: usize = 1000;
+    let node = Node::new();
+    let owner = node.spawn();
+    let port = node.listen(ListenerConfig { mode: Mode::Raw, ..ListenerConfig::default() }, Some(&owner));
+    let clients: Vec<TcpStream> = (0..CONNECTIONS).map(|_| port.connect()).collect();
+    for _ in &clients {
+        node.system.handler_started(owner.started(), owner.pid, &mut node.sink()).unwrap();
+    }
+    assert_eq!(node.watches(), CONNECTIONS);
+    node.kill(&owner);
+    assert!(
+        clients.iter().all(|client| read_to_end(client).is_empty()),
+        "each client sees an end in good order"
+    );
+    node.emptied();
+    assert_eq!(node.unwatchers(), ["megaphone_tcp/0", "megaphone_tcp/1"]);
+}
+
+/// Tells when it has been asked with a connection locked, and keeps the lock until it is told to go on.
+struct Holding(Sender<()>, Receiver<()>);
+
+impl Sink<TestHost> for Holding {
+    fn emit(&mut self, _: Event<'_, TestHost>) {}
+
+    fn watch(&mut self, _: Pid, _: Owned) -> bool {
+        self.0.send(()).unwrap();
+        self.1.recv().unwrap();
+        false
+    }
+
+    fn unwatch(&mut self, _: Pid, _: Owned) {}
+}
+
+#[test]
+fn what_another_thread_has_locked_when_its_owner_dies_is_closed_afterwards() {
+    let node = Node::with(config(1, 100));
+    let (owner, other) = (node.spawn(), node.spawn());
+    let (conn, client) = node.raw(&owner);
+    let (_, next) = node.raw(&owner);
+    let (quiet, mut talker) = node.raw(&other);
+    let ((has_locked, locked), (go_on, told)) = (channel(), channel());
+    std::thread::scope(|scope| {
+        let give = || node.system.give(conn, owner.pid, other.pid, &mut Holding(has_locked, told));
+        let giver = scope.spawn(give);
+        locked.recv_timeout(PATIENCE).unwrap();
+        node.kill(&owner);
+        // The one thread that closes does not wait for that lock.
+        for _ in 0..3 {
+            talker.write_all(b"hello").unwrap();
+            assert_eq!(node.recv(quiet, &other, 5), Ok(b"hello".to_vec()));
+        }
+        go_on.send(()).unwrap();
+        assert_eq!(giver.join().unwrap(), Err(Error::Invalid));
+    });
+    assert_eq!((read_to_end(&client), read_to_end(&next)), (Vec::new(), Vec::new()));
 }
 
 #[test]
@@ -81,7 +141,7 @@ fn a_reset_ends_the_flushing() {
 
 #[test]
 fn another_owner_keeps_it_open() {
-    let node = Node::new();
+    let node = Node::with(config(1, 100));
     let (first, second, stranger) = (node.spawn(), node.spawn(), node.spawn());
     let (conn, client) = node.raw(&first);
     let sink = &mut node.sink();
@@ -89,8 +149,11 @@ fn another_owner_keeps_it_open() {
     node.system.give(conn, first.pid, second.pid, sink).unwrap();
     node.system.give(conn, second.pid, second.pid, sink).unwrap();
     node.kill(&first);
-    // A monitor that fired before the connection changed hands.
-    node.system.owner_down(Owned::Connection(conn), first.pid, sink);
+    // A monitor that fired before the connection changed hands. The one behind shows when it has been looked at.
+    let (behind, gone) = node.raw(&stranger);
+    node.system.process_ended(first.pid, vec![Owned::Connection(conn), Owned::Connection(behind)]);
+    node.system.process_ended(stranger.pid, vec![Owned::Connection(behind)]);
+    assert_eq!(read_to_end(&gone), b"");
     node.send(conn, &second, b"alive").unwrap();
     assert_eq!(read_exactly(&client, 5), b"alive");
     assert_eq!(node.system.give(conn, second.pid, first.pid, sink), Err(Error::Invalid), "it is dead");
