@@ -20,12 +20,12 @@ start(Variant, Config) ->
         megaphone -> {megaphone_http, megaphone_c2s}
     end,
     Directory = filename:join(proplists:get_value(priv_dir, Config), ["xmpp_", atom_to_list(Variant)]),
-    Ejabberd = megaphone_ct_node:start(Http, Directory, changes()),
+    Ejabberd = megaphone_ct_node:start(Http, Directory, changes(proplists:get_value(max_inactivity, Config, 3))),
     Await = megaphone_ct_events:start(Ejabberd),
     [{variant, Variant}, {ejabberd, Ejabberd}, {c2s_module, C2s}, {await, Await} | Config].
 
 %% Times and sizes are small where a case reaches them.
-changes() ->
+changes(MaxInactivity) ->
     #{
         replace => [
             {"max_stanza_size: 262144", "max_stanza_size: 131072"},
@@ -36,7 +36,7 @@ changes() ->
             {"    none: admin\n", "    none: admin\n    slow: slow\n"},
             {"\nshaper:\n", "\nshaper:\n  slow:\n    rate: 1000\n    burst_size: 1000\n"},
             {"\nacl:\n", "\nacl:\n  slow:\n    user_regexp: \"^slow\"\n"},
-            {"  mod_bosh: {}\n", "  mod_bosh:\n    max_inactivity: 3\n"},
+            {"  mod_bosh: {}\n", "  mod_bosh:\n    max_inactivity: " ++ integer_to_list(MaxInactivity) ++ "\n"},
             {"  mod_stream_mgmt: {}\n", "  mod_stream_mgmt:\n    resend_on_timeout: true\n"}
         ],
         options => ["trusted_proxies:\n  - 127.0.0.0/8\n", "max_fsm_queue: 1000\n",

@@ -2,13 +2,14 @@
 %% and who comes meanwhile is served.
 -module(megaphone_survival_SUITE).
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([killed_children_cost_nobody_anything/1, killed_listeners_of_ejabberd_come_back/1,
-         failed_application_costs_nobody_anything/1, logins_survive_their_starter/1,
-         requests_survive_their_starter/1, closed_listener_refuses_clients/1, stopped_application_is_served_again/1, changed_listeners_keep_their_ports/1,
-         processes_belong_to_ejabberd/1, validation_starts_nothing/1]).
+         failed_applications_cost_nobody_anything/1, logins_survive_their_starter/1,
+         requests_survive_their_starter/1, closed_listener_refuses_clients/1,
+         stopped_application_is_served_again/1, changed_listeners_keep_their_ports/1, processes_belong_to_ejabberd/1,
+         validation_starts_nothing/1]).
 %% Called in ejabberd's node.
--export([kill/1, kill_starters/2, stop_killing/1]).
+-export([kill/1, kill_starters/2, stop_killing/1, find/1, supervised/0]).
 
 -include_lib("stdlib/include/assert.hrl").
 
@@ -17,33 +18,28 @@
 
 %% Of each transport.
 -define(USERS, 10).
+-define(MANY_USERS, 667).
 -define(KILLS, 10).
 -define(RELOADS, 12).
 
-suite() -> [{timetrap, {minutes, 3}}].
+suite() -> [{timetrap, {minutes, 5}}].
 
 all() ->
     [validation_starts_nothing, processes_belong_to_ejabberd, killed_children_cost_nobody_anything,
-     killed_listeners_of_ejabberd_come_back, failed_application_costs_nobody_anything, logins_survive_their_starter,
+     killed_listeners_of_ejabberd_come_back, failed_applications_cost_nobody_anything, logins_survive_their_starter,
      requests_survive_their_starter, changed_listeners_keep_their_ports, stopped_application_is_served_again,
      closed_listener_refuses_clients].
 
-init_per_suite(Config) -> megaphone_ct_sessions:start(megaphone, Config).
+init_per_suite(Config) -> megaphone_ct_sessions:start(megaphone, [{max_inactivity, 60} | Config]).
 
 end_per_suite(Config) -> megaphone_ct_sessions:stop(Config).
 
-init_per_testcase(_Case, Config) -> [{accounts, [account(Config) || _ <- lists:seq(1, 3 * ?USERS)]} | Config].
-
-end_per_testcase(_Case, _Config) -> ok.
-
 %% --- users
 
-log_in(Config) ->
-    {Tcp, Others} = lists:split(?USERS, proplists:get_value(accounts, Config)),
-    {WebSocket, Bosh} = lists:split(?USERS, Others),
-    [tcp_user(Config, Account) || Account <- Tcp]
-    ++ [websocket_user(Config, Account) || Account <- WebSocket]
-    ++ [bosh_user(Config, Account) || Account <- Bosh].
+%% So many of each transport.
+log_in(Config, Count) ->
+    [LogIn(Config, account(Config))
+     || LogIn <- [fun tcp_user/2, fun websocket_user/2, fun bosh_user/2], _ <- lists:seq(1, Count)].
 
 %% {Jid, Session, Ping}: how the user asks the server for something, and is answered.
 tcp_user(Config, Account) ->
@@ -87,24 +83,26 @@ serves(Config) ->
 
 %% --- kills
 
+%% Each process of Megaphone's two applications, supervisors as well. Ten in a row are as many as a supervisor takes, or more:
+%% then it ends, and the application with it.
 killed_children_cost_nobody_anything(Config) ->
-    Users = log_in(Config),
+    Users = log_in(Config, ?MANY_USERS),
     Sessions = sessions(Config, Users),
-    Victims = [megaphone_log, megaphone_waker, megaphone_registry, megaphone_listeners_sup]
+    Victims = [megaphone_log, megaphone_processes, megaphone_waker, megaphone_registry, megaphone_listeners_sup]
         ++ [{Kind, Module} || Kind <- [supervisor, listener, starter], Module <- [megaphone_c2s, megaphone_http]],
-    Last = lists:foldl(
-        fun(Victim, Before) ->
-            [begin ok = call(Config, ?MODULE, kill, [Victim]), serves(Config) end || _ <- lists:seq(1, ?KILLS)],
-            talk(Before)
-        end,
-        Users, Victims),
+    ?assertEqual(lists:sort(call(Config, ?MODULE, supervised, [])),
+                 lists:sort([call(Config, ?MODULE, find, [Victim]) || Victim <- Victims])),
+    Last = lists:foldl(fun(Victim, Before) -> kill_often(Config, Victim), talk(Before) end, Users, Victims),
     ?assertEqual(Sessions, sessions(Config, Last)),
     ok = log_out(Config, Last).
+
+kill_often(Config, Victim) ->
+    [begin ok = call(Config, ?MODULE, kill, [Victim]), serves(Config) end || _ <- lists:seq(1, ?KILLS)].
 
 %% Whoever has a port loses it with its process, on stock, too, and ejabberd opens it again. It may try before the copy is
 %% closed, and so often that its supervisor starts all listeners again: their ports come back as well.
 killed_listeners_of_ejabberd_come_back(Config) ->
-    Users = log_in(Config),
+    Users = log_in(Config, ?MANY_USERS),
     Sessions = sessions(Config, Users),
     [begin ok = call(Config, ?MODULE, kill, [{ejabberd, Module}]), await_port(Config), serves(Config) end
      || Module <- [megaphone_c2s, megaphone_http], _ <- lists:seq(1, ?KILLS)],
@@ -117,22 +115,18 @@ await_port(Config) ->
         lists:all(fun can_connect/1, [c2s_port(Config), http_port(Config)])
     end).
 
-failed_application_costs_nobody_anything(Config) ->
-    Users = log_in(Config),
+%% The supervisors on top: that of the sockets, and that of the listeners, which says goodbye when the node stops.
+failed_applications_cost_nobody_anything(Config) ->
+    Users = log_in(Config, ?MANY_USERS),
     Sessions = sessions(Config, Users),
-    Last = lists:foldl(
-        fun(_, Before) ->
-            ok = call(Config, ?MODULE, kill, [megaphone_sup]),
-            serves(Config),
-            talk(Before)
-        end,
-        Users, lists:seq(1, ?KILLS)),
+    Last = lists:foldl(fun(Victim, Before) -> kill_often(Config, Victim), talk(Before) end,
+                       Users, [megaphone_sup, megaphone_ejabberd_sup]),
     ?assertEqual(Sessions, sessions(Config, Last)),
     ok = log_out(Config, Last).
 
 logins_survive_their_starter(Config) ->
     Killer = call(Config, ?MODULE, kill_starters, [megaphone_c2s, 3]),
-    Users = [tcp_user(Config, Account) || Account <- proplists:get_value(accounts, Config)],
+    Users = [tcp_user(Config, account(Config)) || _ <- lists:seq(1, 3 * ?USERS)],
     ?assert(call(Config, ?MODULE, stop_killing, [Killer]) > 0),
     ok = log_out(Config, talk(Users)).
 
@@ -150,8 +144,12 @@ requests_survive_their_starter(Config) ->
 
 log_out(Config, Users) ->
     [ok = gen_tcp:close(Socket) || {_, Socket, _} <- Users, is_port(Socket)],
-    [ok = megaphone_ct_xmpp:bosh_hang_up(Session) || {_, Session, _} <- Users, is_map(Session)],
+    [hang_up(Session) || {_, Session, _} <- Users, is_map(Session)],
     megaphone_ct_sockets:await(fun() -> call(Config, ejabberd_sm, get_all_pids, []) =:= [] end).
+
+hang_up(Session) ->
+    {Ended, _} = bosh_exchange(Session, "type='terminate'", "", "<body"),
+    ok = megaphone_ct_xmpp:bosh_hang_up(Ended).
 
 %% --- stops and reloads
 
@@ -169,7 +167,7 @@ stopped_application_is_served_again(Config) ->
 
 %% What an operator closes stays closed until the application is started again, and others are not concerned.
 closed_listener_refuses_clients(Config) ->
-    Users = log_in(Config),
+    Users = log_in(Config, ?USERS),
     [Listener] = [Id || #{id := Id, name := {megaphone_c2s, _}, is_open := true} <- call(Config, megaphone, listeners, [])],
     ok = call(Config, megaphone, stop_listener, [Listener]),
     megaphone_ct_sockets:await(fun() -> not can_connect(c2s_port(Config)) end),
@@ -210,7 +208,7 @@ listeners(Config, [C2s1, C2s2, Http1, Http2], N) ->
 
 %% Whatever a session or a handler does, it does for ejabberd: it logs and ends with it, and not with Megaphone.
 processes_belong_to_ejabberd(Config) ->
-    [{Jid, Socket, _}] = [tcp_user(Config, hd(proplists:get_value(accounts, Config)))],
+    [{Jid, Socket, _}] = [tcp_user(Config, account(Config))],
     Session = megaphone_ct_sessions:session(Config, Jid),
     ?assertEqual({ok, ejabberd}, call(Config, application, get_application, [Session])),
     ?assertEqual(call(Config, erlang, process_info, [call(Config, erlang, whereis, [ejabberd_sm]), group_leader]),
@@ -238,6 +236,14 @@ is_replaced(Victim, Pid) ->
     catch
         _:_ -> false  % the supervisor is being started again, too
     end.
+
+%% All processes below the supervisor of the sockets; that of ejabberd's listeners has none.
+supervised() -> below(megaphone_sup) ++ below(megaphone_ejabberd_sup).
+
+below(Supervisor) -> lists:flatmap(fun child/1, supervisor:which_children(Supervisor)).
+
+child({_, Pid, supervisor, _}) -> [Pid | below(Pid)];
+child({_, Pid, worker, _}) -> [Pid].
 
 find(Name) when is_atom(Name) -> whereis(Name);
 find({ejabberd, Module}) ->

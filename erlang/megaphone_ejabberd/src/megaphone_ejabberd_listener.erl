@@ -35,6 +35,8 @@
     listener :: megaphone:listener() | undefined,
     %% The application as it was when the listener was started.
     application :: pid() | undefined,
+    %% Of megaphone_ejabberd.
+    monitor :: reference() | undefined,
     delay = ?FIRST_DELAY :: pos_integer(),
     logged_at :: integer() | undefined
 }).
@@ -89,7 +91,7 @@ serve(Module, ListenSocket, Handlers, Options) ->
     ok = megaphone_ejabberd:listener_started(),
     Spec = #{name => {Module, self()}, place => ListenSocket, owner => self(), handlers => Handlers,
              options => Options, group_leader => group_leader()},
-    Serving = #serving{module = Module, socket = ListenSocket, spec = Spec},
+    Serving = watch(#serving{module = Module, socket = ListenSocket, spec = Spec}),
     _ = erlang:send_after(?LOOK_INTERVAL, self(), look),
     case start(Serving) of
         {ok, Started} -> wait(Started);
@@ -150,8 +152,12 @@ number(#serving{spec = #{name := Name}, listener = Former}) ->
 -spec wait(#serving{}) -> no_return().
 wait(#serving{module = Module} = Serving) ->
     receive
+        {'DOWN', Monitor, process, _, Reason} when Monitor =:= Serving#serving.monitor ->
+            wait(goodbye_lost(Reason, Serving));
         {'DOWN', _, process, _, Reason} ->
             wait(lost(Reason, Serving));
+        restart ->
+            wait(restart(Serving));
         recover ->
             wait(recover(Serving));
         look ->
@@ -175,6 +181,22 @@ lost(Reason, Serving) ->
         true -> retry(Serving, "lost its processes: ~tp", [Reason]);
         false -> Serving
     end.
+
+%% What says goodbye to the users when the node stops. Whoever stops it means it; what has failed is started again.
+goodbye_lost(shutdown, Serving) -> Serving;
+goodbye_lost(_Reason, Serving) -> _ = erlang:send_after(?FIRST_DELAY, self(), restart), Serving.
+
+restart(Serving) ->
+    case application:ensure_all_started(megaphone_ejabberd) of
+        {ok, _} -> watch(Serving);  % where the former's end is not known yet, the monitor fires again
+        {error, Reason} ->
+            _ = erlang:send_after(?LAST_DELAY, self(), restart),
+            log(Serving, "waits for megaphone_ejabberd: ~tp", [Reason])
+    end.
+
+watch(#serving{monitor = Former} = Serving) ->
+    _ = Former =:= undefined orelse demonitor(Former, [flush]),
+    Serving#serving{monitor = monitor(process, megaphone_ejabberd_sup)}.
 
 is_open(#serving{listener = Listener}) -> megaphone_listener:is_open(Listener).
 
@@ -203,7 +225,7 @@ recover(Serving) ->
 
 start_all(Serving) ->
     case start_applications() of
-        ok -> start(Serving);
+        ok -> start(watch(Serving));
         {error, _} = Error -> Error
     end.
 
