@@ -14,7 +14,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -import(megaphone_ct_sessions, [account/1, c2s_port/1, call/4, ejabberd/1]).
--import(megaphone_ct_xmpp, [login/2, await/2, ping/2, bosh_login/2, bosh_exchange/4]).
+-import(megaphone_ct_xmpp, [login/2, await/2, ping/2, header/0, auth/1, bosh_login/2, bosh_exchange/4]).
 
 %% Of each transport.
 -define(USERS, 10).
@@ -65,6 +65,25 @@ talk(Users) -> [{Jid, Ping(Session, unique()), Ping} || {Jid, Session, Ping} <- 
 
 unique() -> "p" ++ integer_to_list(erlang:unique_integer([positive])).
 
+%% A user whose connection breaks, and whose session waits for the next one (XEP-0198, 5).
+away(Config, Account) ->
+    {Socket, Jid} = login(c2s_port(Config), Account),
+    ok = gen_tcp:send(Socket, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>"),
+    {match, [Id]} = re:run(await(Socket, "<enabled[^>]*>"), " id='([^']+)'", [{capture, all_but_first, list}]),
+    ok = inet:setopts(Socket, [{linger, {true, 0}}]),
+    ok = gen_tcp:close(Socket),
+    ok = megaphone_ct_sessions:await_event(Config, {session_pending, list_to_binary(Jid)}),
+    {Account, Id}.
+
+resume(Config, {Account, Id}) ->
+    Socket = megaphone_ct_http:connect(c2s_port(Config)),
+    [begin ok = gen_tcp:send(Socket, Bytes), _ = await(Socket, Expression) end
+     || {Bytes, Expression} <- [{header(), "</stream:features>"}, {auth(Account), "<success"},
+                                {header(), "</stream:features>"},
+                                {["<resume xmlns='urn:xmpp:sm:3' h='0' previd='", Id, "'/>"], "<resumed"},
+                                {"</stream:stream>", "</stream:stream>"}]],
+    ok = gen_tcp:close(Socket).
+
 %% The processes of their sessions.
 sessions(Config, Users) -> [megaphone_ct_sessions:session(Config, Jid) || {Jid, _, _} <- Users].
 
@@ -88,12 +107,14 @@ serves(Config) ->
 killed_children_cost_nobody_anything(Config) ->
     Users = log_in(Config, ?MANY_USERS),
     Sessions = sessions(Config, Users),
+    Away = [away(Config, account(Config)) || _ <- lists:seq(1, ?USERS)],
     Victims = [megaphone_log, megaphone_processes, megaphone_waker, megaphone_registry, megaphone_listeners_sup]
         ++ [{Kind, Module} || Kind <- [supervisor, listener, starter], Module <- [megaphone_c2s, megaphone_http]],
     ?assertEqual(lists:sort(call(Config, ?MODULE, supervised, [])),
                  lists:sort([call(Config, ?MODULE, find, [Victim]) || Victim <- Victims])),
     Last = lists:foldl(fun(Victim, Before) -> kill_often(Config, Victim), talk(Before) end, Users, Victims),
     ?assertEqual(Sessions, sessions(Config, Last)),
+    [resume(Config, User) || User <- Away],
     ok = log_out(Config, Last).
 
 kill_often(Config, Victim) ->
@@ -104,10 +125,12 @@ kill_often(Config, Victim) ->
 killed_listeners_of_ejabberd_come_back(Config) ->
     Users = log_in(Config, ?MANY_USERS),
     Sessions = sessions(Config, Users),
+    Away = [away(Config, account(Config)) || _ <- lists:seq(1, ?USERS)],
     [begin ok = call(Config, ?MODULE, kill, [{ejabberd, Module}]), await_port(Config), serves(Config) end
      || Module <- [megaphone_c2s, megaphone_http], _ <- lists:seq(1, ?KILLS)],
     Last = talk(Users),
     ?assertEqual(Sessions, sessions(Config, Last)),
+    [resume(Config, User) || User <- Away],
     ok = log_out(Config, Last).
 
 await_port(Config) ->
@@ -119,9 +142,11 @@ await_port(Config) ->
 failed_applications_cost_nobody_anything(Config) ->
     Users = log_in(Config, ?MANY_USERS),
     Sessions = sessions(Config, Users),
+    Away = [away(Config, account(Config)) || _ <- lists:seq(1, ?USERS)],
     Last = lists:foldl(fun(Victim, Before) -> kill_often(Config, Victim), talk(Before) end,
                        Users, [megaphone_sup, megaphone_ejabberd_sup]),
     ?assertEqual(Sessions, sessions(Config, Last)),
+    [resume(Config, User) || User <- Away],
     ok = log_out(Config, Last).
 
 logins_survive_their_starter(Config) ->
