@@ -11,8 +11,9 @@ use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, Term};
 /// Networks that a listener may trust. Each is looked at for each connection, and here.
 const MAX_NETWORKS: usize = 256;
 
-/// Accepts on a duplicate of the descriptor `number` until `owner` ends or the listener is closed.
-#[rustler::nif]
+/// Accepts on a duplicate of the descriptor `number` until `owner` ends or the listener is closed. Options may be long,
+/// hence not on a normal scheduler.
+#[rustler::nif(schedule = "DirtyIo")]
 fn listen<'a>(env: Env<'a>, number: i32, owner: LocalPid, options: Term<'a>) -> NifResult<Term<'a>> {
     let config = listener_config(options)?;
     let starter: Option<LocalPid> = entry(options, atoms::starter())?;
@@ -117,7 +118,8 @@ fn route((path, service): (Binary<'_>, Atom)) -> NifResult<Route> {
     Ok(Route { path: Path::parse(&path), service })
 }
 
-#[rustler::nif]
+/// Closes what nobody has accepted, hence not on a normal scheduler.
+#[rustler::nif(schedule = "DirtyIo")]
 fn close_listener(env: Env<'_>, id: u32) -> NifResult<Term<'_>> {
     let system = system()?;
     unwatch_listener(env, ListenerId(id));
