@@ -3,18 +3,21 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
 -export([numbers_that_do_not_fit_are_refused/1, active_counts_are_those_of_inet/1,
+         what_takes_long_is_left_to_a_dirty_scheduler/1, a_call_is_charged_for_what_it_does/1,
          dead_process_leaves_no_socket_open/1]).
 
 -include_lib("stdlib/include/assert.hrl").
 
--import(megaphone_ct_sockets, [pair/1, conn/1]).
+-import(megaphone_ct_sockets, [pair/1, pair/2, conn/1]).
 
 -define(TIMEOUT, 10000).
 
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [numbers_that_do_not_fit_are_refused, active_counts_are_those_of_inet, dead_process_leaves_no_socket_open].
+    [numbers_that_do_not_fit_are_refused, active_counts_are_those_of_inet,
+     what_takes_long_is_left_to_a_dirty_scheduler, a_call_is_charged_for_what_it_does,
+     dead_process_leaves_no_socket_open].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(megaphone),
@@ -61,6 +64,70 @@ passive(Socket) ->
     receive {tcp_passive, Socket} -> passive
     after 0 -> none
     end.
+
+%% --- size
+
+%% A call says so and does nothing; the socket's functions go on by the other one, and nobody sees a difference.
+what_takes_long_is_left_to_a_dirty_scheduler(_Config) ->
+    {Client, Server} = pair(megaphone),
+    Conn = conn(Server),
+    ok = inet:setopts(Server, [{recv_high_watermark, 1 bsl 20}]),
+    Long = [binary:copy(<<"b">>, 65537), lists:duplicate(1025, $l), [[[lists:duplicate(2000, [])], $n] | <<"t">>],
+            lists:duplicate(17, binary:copy(<<"c">>, 4096))],
+    [?assertEqual({large, large}, {megaphone_nif:send(Conn, Data), megaphone_nif:unrecv(Conn, Data)}) || Data <- Long],
+    [?assertEqual({error, einval}, megaphone_nif:F(Conn, Data))
+     || F <- [send, unrecv, send_large, unrecv_large], Data <- [x, [x], [<<1:1>>]]],
+    Sent = iolist_to_binary(Long),
+    Sender = spawn_link(fun() -> [ok = gen_tcp:send(Server, Data) || Data <- Long], receive after infinity -> ok end end),
+    ?assertEqual({ok, Sent}, gen_tcp:recv(Client, byte_size(Sent), ?TIMEOUT)),
+    unlink(Sender),
+    exit(Sender, kill),
+    [ok = gen_tcp:unrecv(Server, Data) || Data <- lists:reverse(Long)],
+    ok = inet:setopts(Server, [list]),
+    ?assertEqual(large, megaphone_nif:get_data(Conn, 4097)),
+    ?assertEqual(large, megaphone_nif:poll_data(Conn, 0)),
+    ?assertEqual({ok, lists:duplicate(4096, $b)}, megaphone_nif:get_data(Conn, 4096)),
+    ?assertEqual({ok, binary_to_list(Sent, 4097, byte_size(Sent))}, gen_tcp:recv(Server, 0, ?TIMEOUT)),
+    ok = gen_tcp:unrecv(Server, Sent),
+    ok = inet:setopts(Server, [binary]),
+    ?assertEqual({ok, Sent}, gen_tcp:recv(Server, byte_size(Sent), ?TIMEOUT)),
+    ?assertEqual(ok, gen_tcp:close(Server)),
+    ?assertEqual({error, closed}, gen_tcp:recv(Client, 0, ?TIMEOUT)).
+
+a_call_is_charged_for_what_it_does(_Config) ->
+    {_Client, Server} = pair(megaphone, [{high_watermark, 1 bsl 30}, {recv_high_watermark, 1 bsl 30}]),
+    Conn = conn(Server),
+    Sends = [reductions(fun() -> ok = megaphone_nif:send(Conn, Data) end)
+             || Data <- [<<"x">>, binary:copy(<<"x">>, 16384), binary:copy(<<"x">>, 65536)]],
+    ?assert(rises(Sends, 400), Sends),
+    Lists = [reductions(fun() -> ok = megaphone_nif:send(Conn, lists:duplicate(Length, $x)) end)
+             || Length <- [1, 1000]],
+    ?assert(rises(Lists, 400), Lists),
+    ok = megaphone_nif:unrecv_large(Conn, binary:copy(<<"x">>, 1 bsl 20)),
+    Reads = [reductions(fun() -> {ok, _} = megaphone_nif:get_data(Conn, Length) end) || Length <- [1, 16384, 65536]],
+    ?assert(rises(Reads, 400), Reads).
+
+rises([One], _By) when is_integer(One) -> true;
+rises([One, Next | More], By) -> Next > One + By andalso rises([Next | More], By).
+
+%% Of ten calls at the beginning of a turn, so that what they are charged is there.
+reductions(Call) ->
+    Test = self(),
+    {Pid, Monitor} = spawn_opt(
+        fun() ->
+            erlang:yield(),
+            Before = reductions_so_far(),
+            _ = [Call() || _ <- lists:seq(1, 10)],
+            Test ! {self(), reductions_so_far() - Before}
+        end,
+        [monitor, {min_heap_size, 1000000}]),
+    receive {Pid, Reductions} -> erlang:demonitor(Monitor, [flush]), Reductions;
+            {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
+    end.
+
+reductions_so_far() ->
+    {reductions, Reductions} = process_info(self(), reductions),
+    Reductions.
 
 %% --- the end of a process
 

@@ -120,8 +120,7 @@ killed_children_cost_nobody_anything(Config) ->
 kill_often(Config, Victim) ->
     [begin ok = call(Config, ?MODULE, kill, [Victim]), serves(Config) end || _ <- lists:seq(1, ?KILLS)].
 
-%% Whoever has a port loses it with its process, on stock, too, and ejabberd opens it again. It may try before the copy is
-%% closed, and so often that its supervisor starts all listeners again: their ports come back as well.
+%% Whoever has a port loses it with its process, on stock, too, and ejabberd opens it again, at the first try.
 killed_listeners_of_ejabberd_come_back(Config) ->
     Users = log_in(Config, ?MANY_USERS),
     Sessions = sessions(Config, Users),
@@ -131,6 +130,7 @@ killed_listeners_of_ejabberd_come_back(Config) ->
     Last = talk(Users),
     ?assertEqual(Sessions, sessions(Config, Last)),
     [resume(Config, User) || User <- Away],
+    ?assertEqual([], megaphone_ct_node:log(ejabberd(Config), "Failed to open socket")),
     ok = log_out(Config, Last).
 
 await_port(Config) ->

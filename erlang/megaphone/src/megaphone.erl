@@ -12,9 +12,6 @@
 
 -export_type([conn/0, listener/0, socket/0, listener_socket/0, place/0, handler/0, options/0]).
 
-%% Bytes whose copying would keep a scheduler for longer than a call of the library should.
--define(LARGE, 1048576).
-
 -type conn() :: non_neg_integer().
 -type listener() :: integer().
 -type socket() :: {'$inet', megaphone_socket, conn()}.
@@ -138,8 +135,11 @@ get_data(Conn) -> get_data(Conn, 0).
 %% there is: see megaphone_socket:recv/3, which is the way to wait for it. Length as in gen_tcp:recv/2.
 -spec get_data(conn(), Length :: non_neg_integer()) ->
     {ok, term()} | {wait, reference(), ParkAfter :: timeout()} | {error, term()}.
-get_data(Conn, Length) when Length > ?LARGE -> megaphone_nif:get_large_data(Conn, Length);
-get_data(Conn, Length) -> megaphone_nif:get_data(Conn, Length).
+get_data(Conn, Length) ->
+    case megaphone_nif:get_data(Conn, Length) of
+        large -> megaphone_nif:get_large_data(Conn, Length);
+        Result -> Result
+    end.
 
 %% All open connections, in no order. A million of them are a list of 16 MB.
 -spec connections() -> [conn()].

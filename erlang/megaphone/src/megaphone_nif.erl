@@ -10,8 +10,9 @@
 
 -export([load/0]).
 -export([start/1, stop/0, set_process_room/1, stats/0, connections/0, waker/0, wake/0]).
--export([listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
--export([handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2]).
+-export([listen/3, listener_guard/1, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
+-export([handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1]).
+-export([unrecv/2, unrecv_large/2]).
 -export([send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
 -export([controlling_process/3, owner/1, monitor/1, cancel_monitor/1]).
 -export([setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1]).
@@ -26,8 +27,8 @@
 -export_type([xmpp_socket/0, xmpp_settings/0, xmpp_facts/0, xmpp_packet/0, xmpp_event/0]).
 
 -nifs([start/1, stop/0, set_process_room/1, stats/0, connections/0, waker/0, wake/0,
-       listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
-       handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2,
+       listen/3, listener_guard/1, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
+       handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2, unrecv_large/2,
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
        controlling_process/3, owner/1, monitor/1, cancel_monitor/1,
        setopt/3, getopt/2, peername/1, sockname/1, getstat/1, info/1,
@@ -218,6 +219,11 @@ wake() -> ?NOT_LOADED.
     {ok, listener()} | {error, closed | inet:posix()}.
 listen(_Fd, _Owner, _Options) -> ?NOT_LOADED.
 
+%% While any process or table has the result, nothing; then the listener's address is free, though its socket may have to be
+%% closed yet.
+-spec listener_guard(listener()) -> Guard :: reference().
+listener_guard(_Listener) -> ?NOT_LOADED.
+
 -spec close_listener(listener()) -> ok | {error, closed}.
 close_listener(_Listener) -> ?NOT_LOADED.
 
@@ -252,19 +258,20 @@ handler_started(_Conn, _Handler) -> ?NOT_LOADED.
 
 %% Takes what there is (Length 0: any bytes at all; packet modes: one packet), or registers the caller for a
 %% {'$megaphone', Reference} when there is something. ParkAfter is how long the caller should wait at most before it
-%% calls park/1: infinity but at the boundary of two requests.
+%% calls park/1: infinity but at the boundary of two requests. large: there is so much that it needs get_large_data/2, a
+%% list of more than 4 KB or a binary of more than 128.
 -spec get_data(conn(), Length :: non_neg_integer()) ->
-    {ok, Data :: term()} | {wait, reference(), ParkAfter :: timeout()} | {error, term()}.
+    {ok, Data :: term()} | {wait, reference(), ParkAfter :: timeout()} | large | {error, term()}.
 get_data(_Conn, _Length) -> ?NOT_LOADED.
 
-%% The same on a dirty scheduler, for lengths that take their time to copy.
+%% The same on a dirty scheduler, for data that take their time to copy.
 -spec get_large_data(conn(), Length :: non_neg_integer()) ->
     {ok, term()} | {wait, reference(), ParkAfter :: timeout()} | {error, term()}.
 get_large_data(_Conn, _Length) -> ?NOT_LOADED.
 
 %% As get_data/2, but doesn't begin to wait: none when nothing is there, soon when it is worth looking again, because the
-%% peer was quick the last time; then this looks into the socket itself.
--spec poll_data(conn(), Length :: non_neg_integer()) -> {ok, term()} | soon | none | {error, term()}.
+%% peer was quick the last time; then this looks into the socket itself. large: it needs get_large_data/2.
+-spec poll_data(conn(), Length :: non_neg_integer()) -> {ok, term()} | soon | none | large | {error, term()}.
 poll_data(_Conn, _Length) -> ?NOT_LOADED.
 
 %% Ends a registration to read or write. Its message may be in the mailbox already.
@@ -275,14 +282,19 @@ cancel_wait(_Conn, _Wait) -> ?NOT_LOADED.
 -spec park(conn()) -> ok | ready | {error, closed}.
 park(_Conn) -> ?NOT_LOADED.
 
-%% Puts bytes before all that is still to be read.
--spec unrecv(conn(), binary()) -> ok | {error, atom()}.
+%% Puts bytes before all that is still to be read. large: nothing was done, these are so many that it needs unrecv_large/2.
+-spec unrecv(conn(), iodata()) -> ok | large | {error, atom()}.
 unrecv(_Conn, _Data) -> ?NOT_LOADED.
+
+%% The same on a dirty scheduler.
+-spec unrecv_large(conn(), iodata()) -> ok | {error, atom()}.
+unrecv_large(_Conn, _Data) -> ?NOT_LOADED.
 
 %% --- writing
 
-%% wait: nothing of Data was taken, the queue is above its mark; call again after {'$megaphone', Reference}.
--spec send(conn(), iodata()) -> ok | {wait, reference()} | {error, atom()}.
+%% wait: nothing of Data was taken, the queue is above its mark; call again after {'$megaphone', Reference}. large: nothing
+%% was taken, it needs send_large/2, as more than 64 KB or 1,024 elements of lists do.
+-spec send(conn(), iodata()) -> ok | {wait, reference()} | large | {error, atom()}.
 send(_Conn, _Data) -> ?NOT_LOADED.
 
 %% The same on a dirty scheduler, for data that take their time to copy.

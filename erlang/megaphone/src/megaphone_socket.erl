@@ -33,9 +33,6 @@
 %% work for longer than this before it sleeps; one with work looks but twice.
 -define(LOOK, 50).
 
-%% Bytes whose copying would keep a scheduler for longer than a call of the library should.
--define(LARGE, 1048576).
-
 %% --- reading: the two sequences
 
 -spec recv(socket(), non_neg_integer()) -> {ok, term()} | error().
@@ -51,9 +48,9 @@ recv(?LISTENER(_), _Length, _Timeout) ->
 recv(?SOCKET(_), Length, _Timeout) when is_integer(Length), Length > ?MAX_LENGTH ->
     {error, enomem};
 recv(?SOCKET(Conn), Length, Timeout) when is_integer(Length), Length >= 0, ?IS_TIMEOUT(Timeout) ->
-    case Length =< ?LARGE andalso megaphone_nif:poll_data(Conn, Length) of
-        false -> receive_until(Conn, Length, deadline(Timeout));
+    case megaphone_nif:poll_data(Conn, Length) of
         none -> receive_until(Conn, Length, deadline(Timeout));
+        large -> receive_until(Conn, Length, deadline(Timeout));
         soon -> look(Conn, Length, deadline(Timeout), erlang:monotonic_time(microsecond) + ?LOOK);
         Found -> Found
     end.
@@ -66,7 +63,7 @@ look(Conn, Length, Deadline, Until) ->
                 true -> look(Conn, Length, Deadline, Until);
                 false -> receive_until(Conn, Length, Deadline)
             end;
-        none -> receive_until(Conn, Length, Deadline);
+        Empty when Empty =:= none; Empty =:= large -> receive_until(Conn, Length, Deadline);
         Found -> Found
     end.
 
@@ -100,7 +97,10 @@ park(Conn, Length, Deadline) ->
 
 -spec unrecv(socket(), iodata()) -> ok | error().
 unrecv(?SOCKET(Conn), Data) ->
-    megaphone_nif:unrecv(Conn, Data).
+    case megaphone_nif:unrecv(Conn, Data) of
+        large -> megaphone_nif:unrecv_large(Conn, Data);
+        Result -> Result
+    end.
 
 %% --- writing
 
@@ -109,14 +109,12 @@ unrecv(?SOCKET(Conn), Data) ->
 send(?LISTENER(_), _Data) ->
     {error, enotconn};
 send(?SOCKET(Conn), Data) ->
-    case is_large(Data) of
-        false -> send_or_wait(Conn, fun() -> megaphone_nif:send(Conn, Data) end);
-        true -> send_or_wait(Conn, fun() -> megaphone_nif:send_large(Conn, Data) end)
-    end.
+    send_or_wait(Conn, fun() -> try_send(Conn, Data) end).
 
-is_large(Data) ->
-    try iolist_size(Data) > ?LARGE
-    catch error:badarg -> false  % the library says einval
+try_send(Conn, Data) ->
+    case megaphone_nif:send(Conn, Data) of
+        large -> megaphone_nif:send_large(Conn, Data);
+        Result -> Result
     end.
 
 %% Called by file:sendfile/2,5. Offset and Bytes as there: 0 bytes mean up to the end of the file. enotsup makes file

@@ -35,6 +35,8 @@
     listener :: megaphone:listener() | undefined,
     %% The application as it was when the listener was started.
     application :: pid() | undefined,
+    %% {Listener, Guard}, see guard/1.
+    guards :: ets:table(),
     %% Of megaphone_ejabberd.
     monitor :: reference() | undefined,
     delay = ?FIRST_DELAY :: pos_integer(),
@@ -91,7 +93,7 @@ serve(Module, ListenSocket, Handlers, Options) ->
     ok = megaphone_ejabberd:listener_started(),
     Spec = #{name => {Module, self()}, place => ListenSocket, owner => self(), handlers => Handlers,
              options => Options, group_leader => group_leader()},
-    Serving = watch(#serving{module = Module, socket = ListenSocket, spec = Spec}),
+    Serving = watch(#serving{module = Module, socket = ListenSocket, spec = Spec, guards = ets:new(?MODULE, [public])}),
     _ = erlang:send_after(?LOOK_INTERVAL, self(), look),
     case start(Serving) of
         {ok, Started} -> wait(Started);
@@ -134,10 +136,10 @@ start(#serving{spec = Spec, listener = Former} = Serving) ->
     case megaphone_listener_sup:start(Spec#{former => [Former || Former =/= undefined]}) of
         {ok, Supervisor, Listener} ->
             _ = monitor(process, Supervisor),
-            {ok, Serving#serving{listener = Listener, application = Application, delay = ?FIRST_DELAY}};
+            {ok, guard(Serving#serving{listener = Listener, application = Application, delay = ?FIRST_DELAY})};
         {error, {already_started, Supervisor}} ->
             _ = monitor(process, Supervisor),
-            {ok, Serving#serving{listener = number(Serving), application = Application, delay = ?FIRST_DELAY}};
+            {ok, guard(Serving#serving{listener = number(Serving), application = Application, delay = ?FIRST_DELAY})};
         {error, _} = Error ->
             Error
     end.
@@ -149,6 +151,18 @@ number(#serving{spec = #{name := Name}, listener = Former}) ->
     end.
 
 %% As long as this process lives, the listener accepts. ejabberd ends it on a reload or a stop.
+%% ejabberd's supervisor opens the port again as soon as it hears of this process's end, so often, while it is not free, that
+%% it gives up, and all of ejabberd with it. The library hears of the end later: monitors fire after links. Tables go before
+%% both. So the port is free when the last reference to a guard goes, which is in a table of this process, and not on its heap.
+guard(#serving{guards = Guards, listener = Listener} = Serving) ->
+    case ets:member(Guards, Listener) of
+        true ->
+            Serving;
+        false ->
+            {Pid, Monitor} = spawn_monitor(fun() -> ets:insert(Guards, {Listener, megaphone_nif:listener_guard(Listener)}) end),
+            receive {'DOWN', Monitor, process, Pid, normal} -> Serving end
+    end.
+
 -spec wait(#serving{}) -> no_return().
 wait(#serving{module = Module} = Serving) ->
     receive

@@ -28,6 +28,8 @@ pub enum ReadOutcome<R> {
         /// At a request boundary: park after waiting so long.
         park_after: Option<Duration>,
     },
+    /// It takes more than the effort; nothing was taken.
+    Large,
 }
 
 /// How a look for data ended.
@@ -37,6 +39,8 @@ pub enum PollOutcome<R> {
     Data(R),
     /// Nothing there, but it may come soon: look again for a while, then wait.
     Soon,
+    /// There is more than a normal effort takes: read it with a large one.
+    Large,
     /// Nothing there: wait.
     Nothing,
 }

@@ -37,6 +37,16 @@ pub struct Delivery {
     pub http_bin: bool,
 }
 
+impl Delivery {
+    /// Whether the text of what comes in this mode is in lists.
+    pub(crate) fn is_list(self, mode: packet::Mode) -> bool {
+        match mode {
+            packet::Mode::Raw | packet::Mode::Line => self.as_list,
+            _ => !self.http_bin,
+        }
+    }
+}
+
 /// Options of one connection. They exist while somebody has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketOptions {

@@ -70,6 +70,16 @@ impl Effort {
             Self::Large => 64 * 1024,
         }
     }
+
+    /// Whether a reader can be given so many bytes. Measured: as a list 4 KB take as long as 128 KB in a binary.
+    pub(crate) fn allows_copy(self, bytes: usize, as_list: bool) -> bool {
+        self == Self::Large || bytes <= if as_list { 4 * 1024 } else { 128 * 1024 }
+    }
+
+    /// Whether the end of a packet can be looked for in so many bytes. Measured: 52 microseconds a MB.
+    pub(crate) fn allows_search(self, bytes: usize) -> bool {
+        self == Self::Large || bytes <= 512 * 1024
+    }
 }
 
 /// What an owner gets when it asks.
@@ -87,6 +97,11 @@ pub struct Pulled {
 impl Pulled {
     /// Events that one call gives.
     const MOST: usize = 32;
+
+    /// About how many bytes the events hold.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
 
     /// Whether an event of so many bytes can be given as well. One event can always be given with a large effort.
     pub(crate) fn has_room(&mut self, bytes: usize, effort: Effort) -> bool {

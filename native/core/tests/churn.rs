@@ -7,7 +7,7 @@
 mod common;
 
 use common::*;
-use megaphone_core::{Active, Conn, ListenerConfig, Mode, Opt, Shutdown};
+use megaphone_core::{Active, Conn, Effort, ListenerConfig, Mode, Opt, Shutdown};
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -175,7 +175,7 @@ impl<'a> Worker<'a> {
                 waits.push(wait);
                 node.system.monitor(conn, random.next().into(), waiter)
             }
-            13 => node.system.unread(conn, b"again"),
+            13 => node.system.unread(conn, b"again", Effort::Normal).map(drop),
             14 => node.system.handler_started(conn, pid, sink),
             _ => {
                 node.kill(process);

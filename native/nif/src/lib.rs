@@ -6,6 +6,7 @@
 mod atoms;
 mod config;
 mod decode;
+mod effort;
 mod fd;
 mod host;
 mod info;

@@ -6,13 +6,15 @@ use crate::system::system;
 use crate::{atoms, fd, terms};
 use megaphone_core::{ListenerConfig, ListenerId, Mode, Network, Path, ProxyProtocol, Route, Service};
 use rustler::types::atom::Atom;
-use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, Term};
+use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, Resource, ResourceArc, Term};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Networks that a listener may trust. Each is looked at for each connection, and here.
 const MAX_NETWORKS: usize = 256;
 
-/// Accepts on a duplicate of the descriptor `number` until `owner` ends or the listener is closed.
-#[rustler::nif]
+/// Accepts on a duplicate of the descriptor `number` until `owner` ends or the listener is closed. Options may be long,
+/// hence not on a normal scheduler.
+#[rustler::nif(schedule = "DirtyIo")]
 fn listen<'a>(env: Env<'a>, number: i32, owner: LocalPid, options: Term<'a>) -> NifResult<Term<'a>> {
     let config = listener_config(options)?;
     let starter: Option<LocalPid> = entry(options, atoms::starter())?;
@@ -117,7 +119,8 @@ fn route((path, service): (Binary<'_>, Atom)) -> NifResult<Route> {
     Ok(Route { path: Path::parse(&path), service })
 }
 
-#[rustler::nif]
+/// Closes what nobody has accepted, hence not on a normal scheduler.
+#[rustler::nif(schedule = "DirtyIo")]
 fn close_listener(env: Env<'_>, id: u32) -> NifResult<Term<'_>> {
     let system = system()?;
     unwatch_listener(env, ListenerId(id));
@@ -130,6 +133,28 @@ fn close_listener(env: Env<'_>, id: u32) -> NifResult<Term<'_>> {
 fn set_starter(env: Env<'_>, id: u32, starter: LocalPid) -> NifResult<Term<'_>> {
     let set = system()?.set_starter(ListenerId(id), Pid(starter), &mut CallerSink { env });
     Ok(set.map_or_else(|error| terms::error(env, error), |()| atoms::ok().encode(env)))
+}
+
+/// Frees the listener's address when the last reference goes.
+struct Guard(ListenerId);
+
+#[rustler::resource_impl]
+impl Resource for Guard {}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // A panic here would end the VM.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            if let Ok(system) = system() {
+                system.shut_listener(self.0);
+            }
+        }));
+    }
+}
+
+#[rustler::nif]
+fn listener_guard(id: u32) -> ResourceArc<Guard> {
+    ResourceArc::new(Guard(ListenerId(id)))
 }
 
 /// Closes all connections and sessions of a listener, hence not on a normal scheduler.

@@ -6,27 +6,27 @@ use crate::info::owner_term;
 use crate::options::encode_timeout;
 use crate::system::system;
 use crate::terms::{answer, done};
-use crate::{atoms, fd, monitors, terms};
+use crate::{atoms, effort, fd, monitors, terms};
 #[cfg(feature = "fault-injection")]
 use megaphone_core::Owned;
-use megaphone_core::{Error, PollOutcome, ReadOutcome, Shutdown, WriteOutcome};
+use megaphone_core::{Delivery, Effort, Error, PollOutcome, ReadOutcome, Received, Shutdown, WriteOutcome};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, LocalPid, NifResult, Term};
 use std::cell::RefCell;
 
-/// `{ok, Data}`, or `{wait, Ref, ParkAfter}` after which `{'$megaphone', Ref}` comes.
+/// `{ok, Data}`, or `{wait, Ref, ParkAfter}` after which `{'$megaphone', Ref}` comes, or `large` for `get_large_data`.
 #[rustler::nif]
 fn get_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
-    read(env, id, length)
+    read(env, id, length, Effort::Normal)
 }
 
-/// The same for a length that takes its time to copy.
+/// The same for data that take their time to copy.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn get_large_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
-    read(env, id, length)
+    read(env, id, length, Effort::Large)
 }
 
-fn read(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
+fn read(env: Env<'_>, id: u64, length: usize, effort: Effort) -> NifResult<Term<'_>> {
     let system = system()?;
     let caller = env.pid();
     let mut reference = None;
@@ -34,10 +34,10 @@ fn read(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
         system.read(
             conn,
             Pid(caller),
-            length,
+            (length, effort),
             &mut CallerSink { env },
             Some(|| Waiter::wake_up(caller, *reference.insert(env.make_ref()))),
-            |received, delivery| terms::received(env, &received, delivery),
+            |received, delivery| give(env, effort, &received, delivery),
         )
     });
     Ok(match read {
@@ -46,8 +46,14 @@ fn read(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
             let reference = reference.map(|reference| *reference);
             (atoms::wait(), reference, encode_timeout(env, park_after)).encode(env)
         }
+        Ok(ReadOutcome::Large) => atoms::large().encode(env),
         Err(error) => terms::error(env, error),
     })
+}
+
+fn give<'a>(env: Env<'a>, effort: Effort, received: &Received<'_>, delivery: Delivery) -> Term<'a> {
+    effort::charge_given(env, effort, received, delivery);
+    terms::received(env, received, delivery)
 }
 
 thread_local! {
@@ -56,7 +62,7 @@ thread_local! {
 }
 
 /// As `get_data`, but the caller does not begin to wait: `none` when nothing is there, `soon` when it is worth
-/// looking again.
+/// looking again, `large` when it takes `get_large_data`.
 #[rustler::nif]
 fn poll_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
     let system = system()?;
@@ -68,12 +74,13 @@ fn poll_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
                 length,
                 &mut CallerSink { env },
                 buf,
-                |received, delivery| terms::received(env, &received, delivery),
+                |received, delivery| give(env, Effort::Normal, &received, delivery),
             )
         })
     });
     Ok(match read {
         Ok(PollOutcome::Data(data)) => (atoms::ok(), data).encode(env),
+        Ok(PollOutcome::Large) => atoms::large().encode(env),
         Ok(PollOutcome::Soon) => atoms::soon().encode(env),
         Ok(PollOutcome::Nothing) => atoms::none().encode(env),
         Err(error) => terms::error(env, error),
@@ -99,18 +106,22 @@ fn park(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
     })
 }
 
+/// `ok`, `{wait, Ref}`, or `large` for `send_large`.
 #[rustler::nif]
 fn send<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> {
-    write(env, id, data)
+    write(env, id, data, Effort::Normal)
 }
 
 /// The same for data that take their time to copy.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn send_large<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> {
-    write(env, id, data)
+    write(env, id, data, Effort::Large)
 }
 
-fn write<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> {
+fn write<'a>(env: Env<'a>, id: u64, data: Term<'a>, effort: Effort) -> NifResult<Term<'a>> {
+    if !effort::take_on(env, effort, data) {
+        return Ok(atoms::large().encode(env));
+    }
     let Ok(bytes) = Binary::from_iolist(data) else {
         return Ok(terms::error(env, Error::Invalid));
     };
@@ -239,13 +250,31 @@ fn getstat(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
     }))
 }
 
+/// `ok`, or `large` for `unrecv_large`.
 #[rustler::nif]
 fn unrecv<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> {
+    unread(env, id, data, Effort::Normal)
+}
+
+/// The same where something takes its time to copy.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn unrecv_large<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> {
+    unread(env, id, data, Effort::Large)
+}
+
+fn unread<'a>(env: Env<'a>, id: u64, data: Term<'a>, effort: Effort) -> NifResult<Term<'a>> {
+    if !effort::take_on(env, effort, data) {
+        return Ok(atoms::large().encode(env));
+    }
     let Ok(bytes) = Binary::from_iolist(data) else {
         return Ok(terms::error(env, Error::Invalid));
     };
     let system = system()?;
-    Ok(done(env, conn(id).and_then(|conn| system.unread(conn, &bytes))))
+    Ok(match conn(id).and_then(|conn| system.unread(conn, &bytes, effort)) {
+        Ok(true) => atoms::ok().encode(env),
+        Ok(false) => atoms::large().encode(env),
+        Err(error) => terms::error(env, error),
+    })
 }
 
 #[rustler::nif]

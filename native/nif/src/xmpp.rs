@@ -12,7 +12,7 @@ use crate::info::{info_term, session_info_term};
 use crate::system::system;
 use crate::terms::{answer, done};
 use crate::xml::{self, Packet, ReadError};
-use crate::{atoms, terms};
+use crate::{atoms, effort, terms};
 use megaphone_core::{Effort, Error, Facts, Outgoing, Pulled, Rate, WriteOutcome, XmppId};
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, LocalPid, NifResult, Term};
@@ -87,6 +87,7 @@ fn send<'a>(env: Env<'a>, socket: Term<'a>, packet: Term<'a>, effort: Effort) ->
         Packet::End(name) => Outgoing::End(name),
         Packet::Raw(bytes) => Outgoing::Raw(bytes),
     };
+    effort::charge_stanza(env, effort, weight(&outgoing));
     let system = system()?;
     let caller = env.pid();
     let mut reference = None;
@@ -100,6 +101,13 @@ fn send<'a>(env: Env<'a>, socket: Term<'a>, packet: Term<'a>, effort: Effort) ->
         Ok(WriteOutcome::Wait) => (atoms::wait(), reference.map(|reference| *reference)).encode(env),
         Err(error) => terms::error(env, error),
     })
+}
+
+fn weight(outgoing: &Outgoing<'_>) -> usize {
+    match outgoing {
+        Outgoing::Header(element) | Outgoing::Element(element) => element.own_bytes(),
+        Outgoing::End(bytes) | Outgoing::Raw(bytes) => bytes.len(),
+    }
 }
 
 thread_local! {
@@ -130,6 +138,7 @@ fn recv<'a>(env: Env<'a>, socket: Term<'a>, effort: Effort) -> NifResult<Term<'a
     Ok(match pulled {
         Ok(Pulled { is_large: true, events, .. }) if events.is_empty() => atoms::large().encode(env),
         Ok(pulled) => {
+            effort::charge_stanza(env, effort, pulled.bytes());
             let events: Vec<Term<'a>> = pulled.events.iter().map(|event| events::term(env, event)).collect();
             let next = if pulled.has_more { atoms::more() } else { atoms::wait() };
             (events, next).encode(env)

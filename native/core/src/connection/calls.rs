@@ -9,6 +9,7 @@ use crate::options::{Active, MAX_PACKET};
 use crate::role::raw::{self, Raw, Taken};
 use crate::role::{self, http};
 use crate::role::{Next, Role};
+use crate::settings::Effort;
 use bytes::{Bytes, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -19,11 +20,13 @@ use std::time::Duration;
 pub(crate) enum Read {
     Data(Taken),
     Wait { park_after: Option<Duration> },
+    Large,
 }
 
 /// The same for one who does not wait.
 pub(crate) enum Polled {
     Data(Taken),
+    Large,
     Soon,
     Nothing,
 }
@@ -151,23 +154,25 @@ impl<H: Host> Connection<H> {
         &mut self,
         cx: &mut Cx<'_, H>,
         process: H::Process,
-        wants: usize,
+        (wants, effort): (usize, Effort),
         waiter: Option<impl FnOnce() -> H::Waiter>,
     ) -> (Result<Read, Error>, Fate) {
         if let Err(error) = self.may_read(cx, wants) {
             return (Err(error), Fate::Keep);
         }
         match &mut self.role {
-            Role::Http(http) => match http.read(&mut self.transport, cx, wants) {
+            Role::Http(http) => match http.read(&mut self.transport, cx, (wants, effort)) {
                 http::Step::Data(taken) => (Ok(self.taken(taken)), self.look_if_room()),
+                http::Step::Large => (Ok(Read::Large), Fate::Keep),
                 http::Step::Wait { at_boundary } => {
                     let read = self.wait(process, wants, at_boundary, waiter);
                     (Ok(read), self.look_if_room())
                 }
                 http::Step::Failed(error, next) => (Err(error), self.fail_with(cx, next)),
             },
-            Role::Raw(raw) => match raw.read(&mut self.transport, wants) {
+            Role::Raw(raw) => match raw.read(&mut self.transport, wants, effort) {
                 raw::Step::Data(taken) => (Ok(self.taken(taken)), self.look_if_room()),
+                raw::Step::Large => (Ok(Read::Large), Fate::Keep),
                 raw::Step::Wait => {
                     let read = self.wait(process, wants, false, waiter);
                     (Ok(read), self.look_if_room())
@@ -220,9 +225,10 @@ impl<H: Host> Connection<H> {
         if is_prompt && self.wants_input() {
             self.transport.receive(buffer);
         }
-        let (read, fate) = self.read(cx, process, wants, None::<fn() -> H::Waiter>);
+        let (read, fate) = self.read(cx, process, (wants, Effort::Normal), None::<fn() -> H::Waiter>);
         let polled = read.map(|read| match read {
             Read::Data(taken) => Polled::Data(taken),
+            Read::Large => Polled::Large,
             Read::Wait { .. } if is_prompt => Polled::Soon,
             Read::Wait { .. } => Polled::Nothing,
         });
@@ -276,15 +282,18 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Puts bytes back before those that were not read. `front` has room for these.
-    pub(crate) fn unread(&mut self, mut front: BytesMut) -> Result<(), Error> {
+    /// Puts bytes back before those that were not read. `front` has room for these. False: they are too many for the effort.
+    pub(crate) fn unread(&mut self, mut front: BytesMut, effort: Effort) -> Result<bool, Error> {
         if !matches!(self.role, Role::Raw(Raw::Attached(_))) {
             return Err(Error::Closed);
+        }
+        if !effort.allows_copy(self.transport.inbound.len(), false) {
+            return Ok(false);
         }
         self.note_use();
         front.extend_from_slice(&self.transport.inbound);
         self.transport.inbound = front;
-        Ok(())
+        Ok(true)
     }
 
     // --- writing

@@ -7,6 +7,7 @@ use crate::host::{Event, Host};
 use crate::options::{Active, Opt};
 use crate::role::raw::Raw;
 use crate::role::{Next, Role};
+use crate::settings::Effort;
 use megaphone_proto::packet::Mode;
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ impl<H: Host> Connection<H> {
         }
         self.become_raw();
         let Role::Raw(raw) = &mut self.role else { return Fate::Keep };
-        match raw.settle(&mut self.transport, cx) {
+        match raw.settle(&mut self.transport, cx, Effort::Normal) {
             Next::Keep => self.look_if_room(),
             next => self.apply(cx, next),
         }

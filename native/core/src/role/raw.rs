@@ -6,12 +6,17 @@ use crate::cx::Cx;
 use crate::error::Error;
 use crate::host::{Event, Host};
 use crate::options::{Active, Delivery};
+use crate::settings::Effort;
 use crate::transport::Transport;
 use bytes::{Buf, BytesMut};
 use megaphone_proto::packet::{self, Decoded, Mode, Packet};
 
 /// Bytes that an owner in active mode is sent in one hold of the lock.
 const BYTES_A_HOLD: usize = 64 * 1024;
+/// Bytes that take as long as a message takes beside its bytes.
+const MESSAGE: usize = 1024;
+/// Bytes that take as long as an element of a list.
+const ELEMENT: usize = 16;
 
 pub(crate) enum Raw<H: Host> {
     /// For an `accept`.
@@ -43,6 +48,8 @@ enum Found {
 pub(crate) enum Step {
     Data(Taken),
     Wait,
+    /// More than the effort allows.
+    Large,
     Failed(Error),
     /// The input has ended, and the connection closes with it.
     Ended(Error),
@@ -102,15 +109,20 @@ impl<H: Host> Raw<H> {
         if transport.may_read() && self.wants_input(transport) {
             transport.receive(buffer);
         }
-        match self.settle(transport, cx) {
+        match self.settle(transport, cx, Effort::Large) {
             Next::Keep => Next::look_if(transport.may_read() && self.wants_input(transport)),
             next => next,
         }
     }
 
     /// Wakes a reader who has what it waits for, or sends to an owner in active mode. What comes before there is an owner
-    /// is kept for it.
-    pub(crate) fn settle(&mut self, transport: &mut Transport<H>, cx: &mut Cx<'_, H>) -> Next<H> {
+    /// is kept for it, and what is more than the effort is left to the reactor.
+    pub(crate) fn settle(
+        &mut self,
+        transport: &mut Transport<H>,
+        cx: &mut Cx<'_, H>,
+        effort: Effort,
+    ) -> Next<H> {
         let Self::Attached(attached) = self else { return Next::Keep };
         if let Some(reader) = &attached.reader {
             if !matches!(find(transport, attached, reader.wants), Found::Nothing) {
@@ -121,13 +133,17 @@ impl<H: Host> Raw<H> {
         let Some(owner) = attached.owner else { return Next::Keep };
         let mut left = BYTES_A_HOLD;
         while attached.options.active != Active::Off {
-            if left == 0 {
+            if left == 0 || !effort.allows_search(transport.inbound.len()) {
                 return Next::Look;
             }
+            let is_list = attached.options.delivery().is_list(packet_mode(attached));
             match find(transport, attached, 0) {
                 Found::Bytes(n) | Found::Packet(n) => {
                     let n = n.min(BYTES_A_HOLD.max(attached.options.recv_high_watermark));
-                    left = left.saturating_sub(n);
+                    if !effort.allows_copy(n, is_list) {
+                        return Next::Look;
+                    }
+                    left = left.saturating_sub((if is_list { n * ELEMENT } else { n }).max(MESSAGE));
                     send(transport, (owner, attached), cx, n);
                 }
                 Found::End => return send_end(transport, (owner, attached), cx),
@@ -142,10 +158,17 @@ impl<H: Host> Raw<H> {
     }
 
     /// Gives `wants` bytes (0: whatever is there, or a packet).
-    pub(crate) fn read(&mut self, transport: &mut Transport<H>, wants: usize) -> Step {
+    pub(crate) fn read(&mut self, transport: &mut Transport<H>, wants: usize, effort: Effort) -> Step {
         let Self::Attached(attached) = self else { return Step::Failed(Error::Closed) };
         let delivery = attached.options.delivery();
+        let mode = packet_mode(attached);
+        if mode != Mode::Raw && !effort.allows_search(transport.inbound.len()) {
+            return Step::Large;
+        }
         match find(transport, attached, wants) {
+            Found::Bytes(n) | Found::Packet(n) if !effort.allows_copy(n, delivery.is_list(mode)) => {
+                Step::Large
+            }
             Found::Bytes(n) => {
                 Step::Data(Taken { bytes: take_front(&mut transport.inbound, n), packet: None, delivery })
             }

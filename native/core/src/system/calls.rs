@@ -28,12 +28,12 @@ impl<H: Host> System<H> {
     }
 
     /// Gives data to `take`, or has `process` wait; without a waiter it only looks. `wants` bytes; 0 is
-    /// whatever is there, or one packet.
+    /// whatever is there, or one packet. What takes more than the effort is left there.
     pub fn read<R>(
         &self,
         conn: Conn,
         process: H::Process,
-        wants: usize,
+        wants: (usize, Effort),
         sink: &mut dyn Sink<H>,
         waiter: Option<impl FnOnce() -> H::Waiter>,
         take: impl FnOnce(Received<'_>, Delivery) -> R,
@@ -43,6 +43,7 @@ impl<H: Host> System<H> {
         match read {
             Read::Data(taken) => give(taken, take).map(ReadOutcome::Data),
             Read::Wait { park_after } => Ok(ReadOutcome::Wait { park_after }),
+            Read::Large => Ok(ReadOutcome::Large),
         }
     }
 
@@ -61,6 +62,7 @@ impl<H: Host> System<H> {
             self.with(conn, sink, |connection, cx| connection.poll_read(cx, process, wants, buf))??;
         match polled {
             Polled::Data(taken) => give(taken, take).map(PollOutcome::Data),
+            Polled::Large => Ok(PollOutcome::Large),
             Polled::Soon => Ok(PollOutcome::Soon),
             Polled::Nothing => Ok(PollOutcome::Nothing),
         }
@@ -201,12 +203,12 @@ impl<H: Host> System<H> {
         })
     }
 
-    /// Puts bytes back before those that were not read.
-    pub fn unread(&self, conn: Conn, bytes: &[u8]) -> Result<(), Error> {
+    /// Puts bytes back before those that were not read. False: nothing was done, these are too many for the effort.
+    pub fn unread(&self, conn: Conn, bytes: &[u8], effort: Effort) -> Result<bool, Error> {
         // With room for what is in front of most readers.
         let mut front = BytesMut::with_capacity(bytes.len() + 64 * 1024);
         front.extend_from_slice(bytes);
-        self.peek(conn, |connection| connection.unread(front))?
+        self.peek(conn, |connection| connection.unread(front, effort))?
     }
 
     /// Has `waiter` woken when the connection is no longer its owner's.

@@ -10,8 +10,8 @@ pub(crate) use process::Process;
 
 use megaphone_core::packet::Packet;
 use megaphone_core::{
-    Config, Conn, ConnectionInfo, Errno, Error, Event, Host, ListenerConfig, ListenerId, Mode, Notice, Opt,
-    Owned, ReadOutcome, Received, Sink, System, WriteOutcome, XmppId, xmpp,
+    Config, Conn, ConnectionInfo, Effort, Errno, Error, Event, Host, ListenerConfig, ListenerId, Mode,
+    Notice, Opt, Owned, ReadOutcome, Received, Sink, System, WriteOutcome, XmppId, xmpp,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Read, Write};
@@ -289,7 +289,7 @@ impl Node {
         let outcome = self.system.read(
             conn,
             process.pid,
-            wants,
+            (wants, Effort::Large),
             &mut self.sink(),
             Some(|| waiter),
             |received, _| match received {
@@ -300,6 +300,7 @@ impl Node {
         Ok(match outcome {
             ReadOutcome::Data(data) => Ok(data),
             ReadOutcome::Wait { park_after } => Err((wait, park_after)),
+            ReadOutcome::Large => panic!("more than a large effort"),
         })
     }
 

@@ -2,7 +2,9 @@
 
 use crate::common::*;
 use megaphone_core::packet::Mode as Cut;
-use megaphone_core::{Active, Errno, Error, ListenerConfig, Mode, Opt, Packets, SocketOptions};
+use megaphone_core::{
+    Active, Errno, Error, Event, ListenerConfig, Mode, Opt, Owned, Packets, Sink, SocketOptions,
+};
 use std::io::Write;
 use std::net::Shutdown;
 
@@ -22,6 +24,51 @@ fn line(owner: &Process, expected: &[u8]) {
         Message::Data { bytes, .. } => assert_eq!(bytes, expected),
         other => panic!("{other:?}"),
     }
+}
+
+/// Counts what it is asked to send, and sends nothing.
+#[derive(Default)]
+struct Counting(usize);
+
+impl Sink<TestHost> for Counting {
+    fn emit(&mut self, _: Event<'_, TestHost>) {
+        self.0 += 1;
+    }
+
+    fn watch(&mut self, _: Pid, _: Owned) -> bool {
+        true
+    }
+
+    fn unwatch(&mut self, _: Pid, _: Owned) {}
+}
+
+#[test]
+fn who_asks_for_many_packets_sends_some_and_the_reactor_the_rest() {
+    const LINES: usize = 20_000;
+    let node = Node::new();
+    let owner = node.spawn();
+    let (conn, _client) = lines(&node, &owner, &b"x\n".repeat(LINES));
+    let mut some = Counting::default();
+    node.system.set(conn, Opt::Active(Active::On), &mut some).unwrap();
+    assert!((1..=64).contains(&some.0), "{} messages in one call", some.0);
+    for _ in some.0..LINES {
+        line(&owner, b"x\n");
+    }
+    assert!(owner.is_quiet());
+}
+
+#[test]
+fn what_takes_long_to_make_a_term_of_is_left_to_the_reactor() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (conn, mut client) = node.raw(&owner);
+    client.write_all(&pattern(0, 5000)).unwrap();
+    eventually("all received", || node.info(conn).inbound == 5000);
+    node.set(conn, Opt::AsList(true));
+    let mut none = Counting::default();
+    node.system.set(conn, Opt::Active(Active::Once), &mut none).unwrap();
+    assert_eq!(none.0, 0);
+    assert_eq!(owner.next(), Message::Data { conn, bytes: pattern(0, 5000) });
 }
 
 #[test]

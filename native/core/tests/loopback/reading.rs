@@ -2,7 +2,10 @@
 
 use crate::common::*;
 use megaphone_core::packet::Mode as Cut;
-use megaphone_core::{Active, Address, Errno, Error, ListenerConfig, Mode, Opt, Packets, SocketOptions};
+use megaphone_core::{
+    Active, Address, Effort, Errno, Error, ListenerConfig, Mode, Opt, Packets, ReadOutcome, Received,
+    SocketOptions,
+};
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -207,6 +210,28 @@ fn a_reset_wakes_a_reader_whose_connection_has_queued_output() {
 }
 
 #[test]
+fn what_is_more_than_the_effort_stays_for_a_larger_one() {
+    let node = Node::new();
+    let reader = node.spawn();
+    let (conn, mut client) = node.raw(&reader);
+    client.write_all(&pattern(0, 5000)).unwrap();
+    eventually("all received", || node.info(conn).inbound == 5000);
+    node.set(conn, Opt::AsList(true));
+    let read = |wants, effort| {
+        let take =
+            |received: Received<'_>, _| matches!(received, Received::Bytes(bytes) if bytes.len() == wants);
+        node.system.read(conn, reader.pid, (wants, effort), &mut node.sink(), None::<fn() -> Waiter>, take)
+    };
+    assert!(matches!(read(5000, Effort::Normal), Ok(ReadOutcome::Large)), "as a list");
+    assert!(matches!(read(10, Effort::Normal), Ok(ReadOutcome::Data(true))));
+    assert!(matches!(read(4990, Effort::Large), Ok(ReadOutcome::Data(true))));
+    let many = vec![b'x'; 200_000];
+    assert_eq!(node.system.unread(conn, &many, Effort::Large), Ok(true));
+    assert_eq!(node.system.unread(conn, b"y", Effort::Normal), Ok(false), "it would move many");
+    assert_eq!(node.info(conn).inbound, many.len());
+}
+
+#[test]
 fn lines_and_bytes_put_back() {
     let node = Node::new();
     let reader = node.spawn();
@@ -215,7 +240,7 @@ fn lines_and_bytes_put_back() {
     eventually("all received", || node.info(conn).inbound == 11);
     node.set(conn, Opt::Packets(Packets { mode: Cut::Line, is_bin: true }));
     assert_eq!(node.recv(conn, &reader, 0).unwrap(), b"one\n");
-    node.system.unread(conn, b"zero\n").unwrap();
+    node.system.unread(conn, b"zero\n", Effort::Normal).unwrap();
     assert_eq!(node.recv(conn, &reader, 0).unwrap(), b"zero\n");
     assert_eq!(node.recv(conn, &reader, 0).unwrap(), b"two\n");
     assert_eq!(node.try_read(conn, &reader, 3).err(), Some(Error::Invalid), "a line has no length");

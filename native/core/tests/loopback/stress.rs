@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use crate::xmpp_client::*;
-use megaphone_core::{ListenerConfig, Mode, Outgoing, XmppId};
+use megaphone_core::{Effort, ListenerConfig, Mode, Outgoing, XmppId};
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -70,7 +70,9 @@ fn a_reactor_goes_on_while_another_thread_has_a_connection_and_comes_back_to_it(
                 waiter
             };
             let sink = &mut node.sink();
-            node.system.read(held, pid, 0, sink, Some(slow), |_, _| panic!("nothing was there")).unwrap();
+            node.system
+                .read(held, pid, (0, Effort::Normal), sink, Some(slow), |_, _| panic!("nothing was there"))
+                .unwrap();
         });
         is_entered.recv_timeout(PATIENCE).unwrap();
         client.write_all(b"for the one that is held").unwrap();

@@ -8,8 +8,8 @@ use rustler::types::atom::Atom;
 use rustler::{Error, MapIterator, NifResult, Term};
 use std::collections::HashMap;
 
-/// What the map doesn't say has its default.
-#[rustler::nif]
+/// What the map doesn't say has its default. A node may have thousands of hosts, hence not on a normal scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn xmpp_configure(settings: Term<'_>) -> NifResult<Atom> {
     let mut config = XmppConfig::default();
     for (key, value) in MapIterator::new(settings).ok_or(Error::BadArg)? {

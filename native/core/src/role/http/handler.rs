@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::role::Next;
 use crate::role::raw::{Taken, take_front};
+use crate::settings::Effort;
 use crate::transport::Transport;
 use megaphone_proto::http::{CONTINUE, Progress, RequestError};
 
@@ -28,7 +29,11 @@ enum Found {
 /// What a handler's read comes to.
 pub(crate) enum Step<H: Host> {
     Data(Taken),
-    Wait { at_boundary: bool },
+    /// More than the effort allows.
+    Large,
+    Wait {
+        at_boundary: bool,
+    },
     Failed(Error, Next<H>),
 }
 
@@ -45,11 +50,17 @@ impl<H: Host> Http<H> {
     }
 
     /// Bytes of the current request, or the next one.
-    pub(crate) fn read(&mut self, transport: &mut Transport<H>, cx: &mut Cx<'_, H>, wants: usize) -> Step<H> {
+    pub(crate) fn read(
+        &mut self,
+        transport: &mut Transport<H>,
+        cx: &mut Cx<'_, H>,
+        (wants, effort): (usize, Effort),
+    ) -> Step<H> {
         let Some(delivery) = self.attached().map(|attached| attached.options.delivery()) else {
             return Step::Failed(Error::Closed, Next::Keep);
         };
         match self.find(transport, wants) {
+            Found::Bytes(n) if !effort.allows_copy(n, delivery.as_list) => Step::Large,
             Found::Bytes(n) => {
                 self.requests.consumed(n);
                 Step::Data(Taken { bytes: take_front(&mut transport.inbound, n), packet: None, delivery })
