@@ -11,10 +11,12 @@
 //! - [`ws`]: WebSocket as a server, and XMPP over it.
 //! - [`bosh`]: sessions of XMPP over HTTP.
 //! - [`proxy`]: the header in which a proxy says whose connection it passes on.
+//! - [`link`]: a connection manager's link to a node, which carries many clients' connections.
 #![forbid(unsafe_code)]
 
 pub mod bosh;
 pub mod http;
+pub mod link;
 pub mod packet;
 pub mod proxy;
 pub mod stream;
