@@ -354,7 +354,7 @@ impl Link {
     /// Lets the peer send so many more bytes on a stream; at most 2,147,483,647 are granted and unused.
     pub fn grant(&mut self, number: u32, bytes: u32) {
         if let Some(stream) = self.streams.get_mut(number).filter(|stream| !takes_no_more(stream)) {
-            let most = MAX_CREDIT - stream.allowance - stream.grant;
+            let most = MAX_CREDIT.saturating_sub(stream.allowance).saturating_sub(stream.grant);
             stream.grant += bytes.min(most);
             if stream.grant > 0 {
                 self.streams.push(Queue::Due, number);

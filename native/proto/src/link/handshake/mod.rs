@@ -1,5 +1,5 @@
-//! A connection's handshake. The ECM proves first that it knows the secret: whoever can merely reach the node gets 37 random
-//! bytes from it, and nothing to try secrets on.
+//! A connection's handshake. The ECM proves first that it knows the secret: whoever can merely reach the node gets a
+//! nonce from it, and nothing to try secrets on.
 //!
 //! HELLO (ECM), CHALLENGE (node), AUTH (ECM), WELCOME (node); see `docs/link.md`.
 
