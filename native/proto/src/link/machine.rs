@@ -1,6 +1,7 @@
 //! The machine: either end of an established link.
 
-use super::decoder::{Decoder, Frame};
+use super::decoder::Decoder;
+use super::event::{Event, OpenError, ResumeError, SendError, Side};
 use super::frame::{End, GoAway, Kind, MAX_CREDIT, Reason};
 use super::outbound::{Outbound, frame_len};
 use super::table::{Flag, Queue, Stream, Table};
@@ -9,74 +10,10 @@ use crate::time::Time;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod receiving;
+
 /// Acknowledge at the latest when so many bytes have come.
 const ACK_BYTES: u32 = 64 << 10;
-
-/// Which end of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Opens streams.
-    Ecm,
-    /// Has them opened.
-    Node,
-}
-
-/// What a link's owner is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// The ECM has a client. Only at the node.
-    Opened(u32, Box<Open>),
-    /// The client, or for it the node, has sent this; it follows what came before. The bytes are a part of the input.
-    Data(u32, &'a [u8]),
-    /// The peer has sent all, and still reads.
-    Eof(u32),
-    /// The peer has taken leave of the stream, and why. The owner closes it too; its number is not free before.
-    Closed(u32, Reason),
-    /// The peer wants, or will open, no new streams.
-    GoAway(GoAway),
-    /// The connection is lost, or was given up and is to be closed. The link waits for another.
-    Suspended,
-    /// The link has a new connection, and goes on where it was.
-    Resumed,
-    /// The link is over. What there is to write is written, and the connection closed; the streams that end with it come
-    /// from [`Link::poll_lost`].
-    Lost(Cause),
-}
-
-/// Why a stream was not opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenError {
-    /// There are as many as may be.
-    TooMany,
-    /// Too much waits for an acknowledgement. When input has come there may be room.
-    Full,
-    /// One end has said that no new ones are wanted, the link is over, or this is the node.
-    MayNot,
-    /// The description is too long, or names no listener.
-    Invalid,
-}
-
-/// Why data was not taken. None of it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
-    /// The stream is not there, or one end has said that nothing more will be sent on it.
-    Closed,
-    /// More than the peer has granted, or than a frame may carry, or none.
-    BeyondQuantum,
-    /// Too much waits to be sent or acknowledged.
-    Full,
-}
-
-/// Why a connection does not resume a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResumeError {
-    /// A later connection has resumed it; the link stays as it is.
-    Stale,
-    /// The peer has received what was never sent, or lacks what is no longer kept. The link is over.
-    CannotResume,
-    /// The link was over.
-    Over,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -447,90 +384,6 @@ impl Link {
     fn accuse(&mut self, error: PeerError) {
         self.lose(Cause::Peer(error));
         self.outbound.end = Some(End::Protocol);
-    }
-
-    fn handle_frame<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Event<'a>>, PeerError> {
-        match frame {
-            Frame::Open(number, open) => return self.handle_open(number, open).map(Some),
-            Frame::Start(number, length) => self.handle_start(number, length)?,
-            Frame::Data(number, bytes) => return Ok(self.handle_data(number, bytes)),
-            Frame::Close(number, reason) => return self.handle_close(number, reason),
-            Frame::Credit(number, bytes) => self.handle_credit(number, bytes)?,
-            Frame::GoAway(reason) => {
-                self.peer_goes = true;
-                return Ok(Some(Event::GoAway(reason)));
-            }
-            Frame::Ack(place) => self.outbound.acknowledged(place)?,
-            Frame::Ping => self.outbound.owes_pong = true,
-            Frame::Pong => {}
-            Frame::End(end) => self.lose(Cause::EndedByPeer(end)),
-        }
-        Ok(None)
-    }
-
-    fn handle_open<'a>(&mut self, number: u32, open: Box<Open>) -> Result<Event<'a>, PeerError> {
-        if self.side == Side::Ecm || self.peer_goes {
-            return Err(PeerError::MayNotOpen);
-        }
-        if number >= self.streams.most() {
-            return Err(PeerError::TooManyStreams(number));
-        }
-        if self.streams.get(number).is_some() {
-            return Err(PeerError::StreamInUse(number));
-        }
-        self.streams.insert(number, self.new_stream());
-        Ok(Event::Opened(number, open))
-    }
-
-    fn handle_start(&mut self, number: u32, length: u32) -> Result<(), PeerError> {
-        let stream = self.peers(number)?;
-        if stream.is(Flag::PEER_EOF) {
-            return Err(PeerError::AfterClose(number));
-        }
-        let left = stream.allowance.checked_sub(length);
-        stream.allowance = left.ok_or(PeerError::CreditExceeded(number))?;
-        Ok(())
-    }
-
-    /// Data for a stream that our owner has taken leave of was under way.
-    fn handle_data<'a>(&mut self, number: u32, bytes: &'a [u8]) -> Option<Event<'a>> {
-        let stream = self.streams.get(number)?;
-        (!stream.is(Flag::CLOSED)).then_some(Event::Data(number, bytes))
-    }
-
-    fn handle_close<'a>(&mut self, number: u32, reason: Reason) -> Result<Option<Event<'a>>, PeerError> {
-        let stream = self.peers(number)?;
-        if reason == Reason::Eof && stream.is(Flag::PEER_EOF) {
-            return Err(PeerError::AfterClose(number));
-        }
-        stream.set(Flag::PEER_EOF, true);
-        let is_known = stream.is(Flag::CLOSED);
-        if reason == Reason::Eof {
-            return Ok((!is_known).then_some(Event::Eof(number)));
-        }
-        stream.set(Flag::PEER_CLOSED, true);
-        stream.set(Flag::WANTS, false);
-        stream.grant = 0;
-        if stream.is_gone() {
-            self.streams.remove(number);
-        }
-        Ok((!is_known).then_some(Event::Closed(number, reason)))
-    }
-
-    fn handle_credit(&mut self, number: u32, bytes: u32) -> Result<(), PeerError> {
-        let stream = self.peers(number)?;
-        let credit = stream.credit.checked_add(bytes).filter(|credit| *credit <= MAX_CREDIT);
-        stream.credit = credit.ok_or(PeerError::BadCredit(number))?;
-        if stream.is(Flag::WANTS) {
-            self.streams.push(Queue::Ready, number);
-        }
-        Ok(())
-    }
-
-    /// A stream of which the peer has not taken leave.
-    fn peers(&mut self, number: u32) -> Result<&mut Stream, PeerError> {
-        let stream = self.streams.get_mut(number).ok_or(PeerError::UnknownStream(number))?;
-        if stream.is(Flag::PEER_CLOSED) { Err(PeerError::AfterClose(number)) } else { Ok(stream) }
     }
 
     fn new_stream(&self) -> Stream {

@@ -7,6 +7,7 @@
 mod config;
 mod decoder;
 mod error;
+mod event;
 mod frame;
 mod handshake;
 mod machine;
@@ -18,9 +19,10 @@ mod table;
 
 pub use config::{Config, ConfigError, Params};
 pub use error::{Cause, Failure, Fault, PeerError, Refusal};
+pub use event::{Event, OpenError, ResumeError, SendError, Side};
 pub use frame::{End, GoAway, HEADER, Reason};
 pub use handshake::{Acceptor, Dialer, Nonce, Peer, Request, Welcome};
-pub use machine::{Event, Link, OpenError, ResumeError, SendError, Side};
+pub use machine::Link;
 pub use open::{MAX_OPEN, Open};
 pub use secret::{Secret, TooShort};
 
