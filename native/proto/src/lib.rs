@@ -5,13 +5,13 @@
 //! owner's, and their expiry is told to the machine or answered with one of its errors.
 //!
 //! - [`http`]: where one request ends and the next begins, and which requests are refused.
+//! - [`link`]: a connection manager's link to a node, which carries many clients' connections.
 //! - [`packet`]: the packet modes of Erlang sockets (`line`, `http`, `httph`).
 //! - [`xmpp`]: XML streams, as elements that are equal to `fxml_stream`'s.
 //! - [`stream`]: a server's XMPP stream over TCP or WebSocket, with its negotiation barrier and deadlines.
 //! - [`ws`]: WebSocket as a server, and XMPP over it.
 //! - [`bosh`]: sessions of XMPP over HTTP.
 //! - [`proxy`]: the header in which a proxy says whose connection it passes on.
-//! - [`link`]: a connection manager's link to a node, which carries many clients' connections.
 #![forbid(unsafe_code)]
 
 pub mod bosh;
