@@ -5,6 +5,7 @@
 //! owner's, and their expiry is told to the machine or answered with one of its errors.
 //!
 //! - [`http`]: where one request ends and the next begins, and which requests are refused.
+//! - [`link`]: a connection manager's link to a node, which carries many clients' connections.
 //! - [`packet`]: the packet modes of Erlang sockets (`line`, `http`, `httph`).
 //! - [`xmpp`]: XML streams, as elements that are equal to `fxml_stream`'s.
 //! - [`stream`]: a server's XMPP stream over TCP or WebSocket, with its negotiation barrier and deadlines.
@@ -16,6 +17,7 @@
 
 pub mod bosh;
 pub mod http;
+pub mod link;
 pub mod pack;
 pub mod packet;
 pub mod proxy;

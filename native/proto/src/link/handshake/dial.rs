@@ -1,0 +1,173 @@
+//! The ECM's end of a handshake.
+
+use super::Nonce;
+use super::message::{self, AUTH, CHALLENGE, Fields, Gatherer, HELLO, MAGIC, REFUSE, WELCOME};
+use crate::link::secret::{PROOF, Prover, Transcript};
+use crate::link::{Config, Failure, LinkId, Params, Refusal, VERSION};
+use crate::time::Time;
+use std::sync::Arc;
+
+/// The node has proved that it knows the secret, and takes the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The node's name.
+    pub name: String,
+    /// Its settings.
+    pub params: Params,
+    /// What it has received of the link; none for a new link.
+    pub received: Option<u64>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    Challenge,
+    Welcome,
+    Over,
+}
+
+/// The ECM's end of a connection's handshake. To be called as [`Acceptor`](super::Acceptor) is.
+pub struct Dialer {
+    config: Arc<Config>,
+    transcript: Transcript,
+    gatherer: Gatherer,
+    phase: Phase,
+    to: String,
+    is_new: bool,
+    out: Vec<u8>,
+    due: Time,
+}
+
+impl Dialer {
+    /// A connection was made, for a link of which `received` is known here. `attempt` is 0 for a new link; for one to be resumed,
+    /// [`Link::next_attempt`](crate::link::Link::next_attempt). `to` is the node's name, empty for any. `binding`: a TLS
+    /// exporter's value for this connection, empty without TLS.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        config: Arc<Config>,
+        to: &str,
+        link: LinkId,
+        attempt: u32,
+        received: u64,
+        nonce: Nonce,
+        binding: &[u8],
+        now: Time,
+    ) -> Self {
+        let mut body = [VERSION.to_be_bytes(), VERSION.to_be_bytes()].concat();
+        body.extend_from_slice(&nonce);
+        body.extend_from_slice(&link.0);
+        body.extend_from_slice(&attempt.to_be_bytes());
+        body.extend_from_slice(&received.to_be_bytes());
+        message::push_name(&config.name, &mut body);
+        message::push_name(to, &mut body);
+        let mut out = MAGIC.to_vec();
+        message::write(HELLO, &body, &mut out);
+        let mut transcript = Transcript::new(config.secret.clone(), binding);
+        transcript.add(&out);
+        let due = now.after(config.handshake_timeout);
+        let gatherer = Gatherer::default();
+        let (to, is_new) = (to.to_owned(), attempt == 0);
+        Self { config, transcript, gatherer, phase: Phase::Challenge, to, is_new, out, due }
+    }
+
+    /// Takes bytes off the front of `input` up to the end of the handshake.
+    pub fn handle_input(&mut self, input: &mut &[u8]) -> Result<Option<Welcome>, Failure> {
+        let result = self.take(input);
+        if !matches!(result, Ok(None)) {
+            self.phase = Phase::Over;
+        }
+        result
+    }
+
+    /// The time of [`poll_timeout`](Self::poll_timeout) has come; earlier does no harm.
+    pub fn handle_timeout(&mut self, now: Time) -> Result<(), Failure> {
+        if self.poll_timeout().is_none_or(|due| now < due) {
+            return Ok(());
+        }
+        self.phase = Phase::Over;
+        Err(Failure::Timeout)
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&self) -> Option<Time> {
+        (self.phase != Phase::Over).then_some(self.due)
+    }
+
+    /// Appends what is to be written. Whether there was any.
+    pub fn poll_transmit(&mut self, out: &mut Vec<u8>) -> bool {
+        let has_some = !self.out.is_empty();
+        out.append(&mut self.out);
+        has_some
+    }
+
+    fn take(&mut self, input: &mut &[u8]) -> Result<Option<Welcome>, Failure> {
+        loop {
+            let wanted = match self.phase {
+                Phase::Challenge => CHALLENGE,
+                Phase::Welcome => WELCOME,
+                Phase::Over => return Ok(None),
+            };
+            let Some(message) = self.gatherer.take(input, b"", &[wanted, REFUSE])? else {
+                return Ok(None);
+            };
+            match message.first() {
+                Some(&REFUSE) => return Err(refused(&message)),
+                Some(&CHALLENGE) => self.prove(&message)?,
+                _ => return self.read_welcome(&message).map(Some),
+            }
+        }
+    }
+
+    fn prove(&mut self, challenge: &[u8]) -> Result<(), Failure> {
+        let mut fields = Fields::of(challenge, b"");
+        let version = fields.array().map(u16::from_be_bytes).ok_or(Failure::NotALink)?;
+        if version != VERSION {
+            return Err(Failure::Version(version, version));
+        }
+        fields.array::<32>().ok_or(Failure::NotALink)?;
+        self.transcript.add(challenge);
+        let mut body = Vec::with_capacity(Params::LEN + PROOF);
+        self.config.params().encode(&mut body);
+        body.resize(Params::LEN + PROOF, 0);
+        let mut auth = Vec::new();
+        message::write(AUTH, &body, &mut auth);
+        let proof_at = auth.len() - PROOF;
+        self.transcript.add(&auth[..proof_at]);
+        auth[proof_at..].copy_from_slice(&self.transcript.proof(Prover::Ecm));
+        self.transcript.add(&auth[proof_at..]);
+        self.out.append(&mut auth);
+        self.phase = Phase::Welcome;
+        Ok(())
+    }
+
+    fn read_welcome(&mut self, welcome: &[u8]) -> Result<Welcome, Failure> {
+        let (said, proof) = message::split_proof(welcome).ok_or(Failure::NotALink)?;
+        self.transcript.add(said);
+        if !self.transcript.is_proof(Prover::Node, proof) {
+            return Err(Failure::NotAuthenticated);
+        }
+        let mut fields = Fields::of(said, b"");
+        let [status] = fields.array().ok_or(Failure::NotALink)?;
+        if let Some(refusal) = Refusal::of_code(status) {
+            return Err(Failure::Refused(refusal));
+        }
+        let received = u64::from_be_bytes(fields.array().ok_or(Failure::NotALink)?);
+        let params = fields.array().and_then(|bytes| Params::decode(&bytes)).ok_or(Failure::BadParams)?;
+        let name = fields.name().ok_or(Failure::NotALink)?;
+        if !self.to.is_empty() && name != self.to {
+            return Err(Failure::Refused(Refusal::WrongNode));
+        }
+        if status != u8::from(!self.is_new) {
+            return Err(Failure::NotALink);
+        }
+        Ok(Welcome { name, params, received: (status == 1).then_some(received) })
+    }
+}
+
+/// Anybody may have said it: it is no reason to give up a link.
+fn refused(message: &[u8]) -> Failure {
+    match Fields::of(message, b"").array() {
+        Some([1, a, b, c, d]) => Failure::Version(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
+        Some([2, ..]) => Failure::NotBelieved,
+        _ => Failure::NotALink,
+    }
+}
