@@ -4,7 +4,8 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
 -export([numbers_that_do_not_fit_are_refused/1, active_counts_are_those_of_inet/1,
          what_takes_long_is_left_to_a_dirty_scheduler/1, a_call_is_charged_for_what_it_does/1,
-         dead_process_leaves_no_socket_open/1]).
+         dead_process_leaves_no_socket_open/1,
+         port_is_free_when_its_owner_has_ended/1]).
 
 -include_lib("stdlib/include/assert.hrl").
 
@@ -17,7 +18,7 @@ suite() -> [{timetrap, {minutes, 2}}].
 all() ->
     [numbers_that_do_not_fit_are_refused, active_counts_are_those_of_inet,
      what_takes_long_is_left_to_a_dirty_scheduler, a_call_is_charged_for_what_it_does,
-     dead_process_leaves_no_socket_open].
+     dead_process_leaves_no_socket_open, port_is_free_when_its_owner_has_ended].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(megaphone),
@@ -153,6 +154,16 @@ await_no_connections(Listener) ->
         #{connections := 0} -> ok;
         #{connections := _} -> erlang:yield(), await_no_connections(Listener)
     end.
+
+%% A supervisor opens it again as soon as it learns of the end.
+port_is_free_when_its_owner_has_ended(_Config) ->
+    {ok, Free} = gen_tcp:listen(0, []),
+    {ok, Port} = inet:port(Free),
+    ok = gen_tcp:close(Free),
+    [begin
+        {Owner, Monitor} = spawn_monitor(fun() -> {ok, _} = megaphone:listen(Port, [{reuseaddr, true}]) end),
+        receive {'DOWN', Monitor, process, Owner, Reason} -> ?assertEqual(normal, Reason) end
+     end || _ <- lists:seq(1, 200)].
 
 accept(0, _Listener, Test) ->
     Test ! {accepted, self()},

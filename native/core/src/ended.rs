@@ -84,8 +84,7 @@ impl<H: Host> Engine<H> {
             Owned::Session(id) => self.end_entry::<BoshSession<H>>(id, process, sink),
             Owned::Listener(id) => {
                 sink.unwatch(process, owned);
-                // Closed by itself meanwhile is as good.
-                let _ = self.close_listener(id, sink);
+                self.end_listener(id, sink);
                 Ok(())
             }
         }

@@ -289,9 +289,10 @@ impl<H: Host> Engine<H> {
 
     // --- listeners, as far as their connections go
 
-    /// A closed listener without connections is no more.
+    /// A closed listener without connections, where nobody waits for one, is no more.
     pub(crate) fn forget_if_done(&self, listener: &Arc<Listener<H>>) {
-        if listener.connections.load(Ordering::Relaxed) == 0 && listener.fd.lock().is_none() {
+        let is_closed = listener.fd.lock().is_none();
+        if is_closed && listener.connections.load(Ordering::Relaxed) == 0 && !listener.is_awaited() {
             self.listeners.write().remove(&listener.id.0);
         }
     }

@@ -184,6 +184,11 @@ impl<H: Host> Listener<H> {
         })
     }
 
+    /// Somebody waits for a connection.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.queue.lock().waiters.is_empty()
+    }
+
     pub(crate) fn info(&self) -> ListenerInfo {
         ListenerInfo {
             accepted: self.accepted.load(Ordering::Relaxed),

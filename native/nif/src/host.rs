@@ -149,7 +149,7 @@ pub(crate) fn send_deferred(env: Env<'_>) -> bool {
 static LISTENER_OWNERS: LazyLock<Mutex<HashMap<ListenerId, LocalPid>>> = LazyLock::new(Mutex::default);
 
 /// Who is told that a process has ended, and what it was watched for.
-type Down = fn(LocalPid, Vec<Owned>);
+type Down = fn(LocalPid, Vec<Owned>, &[ListenerId]);
 
 static DOWN: OnceLock<Down> = OnceLock::new();
 
@@ -191,7 +191,7 @@ impl Resource for Watches {
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let watch = self.by_process.lock().remove(&pid);
             if let (Some(watch), Some(down)) = (watch, DOWN.get()) {
-                down(pid, watch.subjects.into_vec());
+                down(pid, watch.subjects.into_vec(), &take_listeners(pid));
             }
         }));
     }
@@ -205,6 +205,11 @@ fn part(pid: LocalPid) -> &'static ResourceArc<Watches> {
 pub(crate) fn watch_listener(env: Env<'_>, process: LocalPid, listener: ListenerId) -> bool {
     LISTENER_OWNERS.lock().insert(listener, process);
     add(Some(env), process, Owned::Listener(listener))
+}
+
+/// Those of a process that has ended.
+fn take_listeners(pid: LocalPid) -> Vec<ListenerId> {
+    LISTENER_OWNERS.lock().extract_if(|_, owner| *owner == pid).map(|(listener, _)| listener).collect()
 }
 
 /// Takes that back.

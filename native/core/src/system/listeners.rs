@@ -199,11 +199,24 @@ impl<H: Host> System<H> {
 impl<H: Host> Engine<H> {
     pub(crate) fn close_listener(&self, id: ListenerId, sink: &mut dyn Sink<H>) -> Result<(), Error> {
         let listener = self.listener(id).ok_or(Error::Closed)?;
-        let fd = listener.fd.lock().take().ok_or(Error::Closed)?;
+        if !self.free_port(&listener) {
+            return Err(Error::Closed);
+        }
+        self.close_queue(&listener, sink);
+        Ok(())
+    }
+
+    /// Accepts no more. False when it did not anyway.
+    fn free_port(&self, listener: &Listener<H>) -> bool {
+        let Some(fd) = listener.fd.lock().take() else { return false };
         // The descriptor may be shared with the one who opened it: closing ours would not end the interest.
         let _gone_with_the_descriptor =
             self.shards[listener.shard].registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
-        drop(fd);
+        true
+    }
+
+    /// Ends what waits at a listener that accepts no more.
+    fn close_queue(&self, listener: &Arc<Listener<H>>, sink: &mut dyn Sink<H>) {
         let (ready, waiters) = {
             let mut queue = listener.queue.lock();
             (std::mem::take(&mut queue.ready), std::mem::take(&mut queue.waiters))
@@ -218,8 +231,23 @@ impl<H: Host> Engine<H> {
         if listener.is_short.swap(false, Ordering::Relaxed) {
             self.shared.notices.no_longer_paused();
         }
-        self.forget_if_done(&listener);
-        Ok(())
+        self.forget_if_done(listener);
+    }
+
+    /// Its owner has ended: the port is free when this returns, for whoever opens it again. The rest is for
+    /// [`end_listener`](Self::end_listener).
+    pub(crate) fn listener_owner_ended(&self, id: ListenerId) {
+        if let Some(listener) = self.listener(id) {
+            self.free_port(&listener);
+        }
+    }
+
+    /// The reactor's: ends a listener whose owner has ended.
+    pub(crate) fn end_listener(&self, id: ListenerId, sink: &mut dyn Sink<H>) {
+        if let Some(listener) = self.listener(id) {
+            self.free_port(&listener);
+            self.close_queue(&listener, sink);
+        }
     }
 
     fn listener(&self, id: ListenerId) -> Option<Arc<Listener<H>>> {

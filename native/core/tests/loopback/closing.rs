@@ -63,6 +63,21 @@ fn what_a_dead_process_had_is_closed_by_the_threads_of_the_shards() {
     assert_eq!(node.unwatchers(), ["megaphone_tcp/0", "megaphone_tcp/1"]);
 }
 
+#[test]
+fn the_port_of_a_dead_process_is_free_at_once_and_who_waits_there_is_told() {
+    let node = Node::with(config(1, 100));
+    let (owner, acceptor) = (node.spawn(), node.spawn());
+    let listening = ListenerConfig { mode: Mode::Accept, ..ListenerConfig::default() };
+    let port = node.listen(listening, None);
+    let (waiter, wait) = waiter();
+    let accepted = node.system.accept(port.id, acceptor.pid, || waiter, &mut node.sink());
+    assert_eq!(accepted, Ok(None));
+    node.system.process_ended(owner.pid, vec![Owned::Listener(port.id)], &[port.id]);
+    std::net::TcpListener::bind(port.address).expect("a free port");
+    wait.woken();
+    eventually("it is forgotten", || node.system.listener_info(port.id).is_err());
+}
+
 /// Tells when it has been asked with a connection locked, and keeps the lock until it is told to go on.
 struct Holding(Sender<()>, Receiver<()>);
 
@@ -151,8 +166,8 @@ fn another_owner_keeps_it_open() {
     node.kill(&first);
     // A monitor that fired before the connection changed hands. The one behind shows when it has been looked at.
     let (behind, gone) = node.raw(&stranger);
-    node.system.process_ended(first.pid, vec![Owned::Connection(conn), Owned::Connection(behind)]);
-    node.system.process_ended(stranger.pid, vec![Owned::Connection(behind)]);
+    node.system.process_ended(first.pid, vec![Owned::Connection(conn), Owned::Connection(behind)], &[]);
+    node.system.process_ended(stranger.pid, vec![Owned::Connection(behind)], &[]);
     assert_eq!(read_to_end(&gone), b"");
     node.send(conn, &second, b"alive").unwrap();
     assert_eq!(read_exactly(&client, 5), b"alive");
