@@ -63,6 +63,13 @@ pub enum SendfileOutcome {
     Wait,
 }
 
+/// Somebody who is to be told that a connection is no longer its owner's.
+pub(crate) struct Monitor<H: Host> {
+    pub(crate) key: u128,
+    pub(crate) process: H::Process,
+    pub(crate) waiter: H::Waiter,
+}
+
 /// Exists while somebody has the connection, or was asked for.
 ///
 /// Any process may read, write and set options, as with `gen_tcp`. The owner alone is who gets the data of active modes,
@@ -73,7 +80,7 @@ pub(crate) struct Attached<H: Host> {
     pub(crate) options: SocketOptions,
     pub(crate) reader: Option<Reader<H>>,
     pub(crate) writers: Writers<H>,
-    pub(crate) monitors: Vec<(u128, H::Waiter)>,
+    pub(crate) monitors: Vec<Monitor<H>>,
     /// Packet mode `http`: header fields come next.
     pub(crate) in_headers: bool,
     /// The last wait for this peer was a short one.
@@ -152,7 +159,7 @@ impl<H: Host> Attached<H> {
         }
         cx.conn = cx.conn.next_generation();
         let readers = self.reader.map(|reader| reader.waiter);
-        let monitors = self.monitors.into_iter().map(|(_, waiter)| waiter);
+        let monitors = self.monitors.into_iter().map(|monitor| monitor.waiter);
         for waiter in readers.into_iter().chain(self.writers.into_waiters()).chain(monitors) {
             cx.sink.emit(Event::Wake(waiter));
         }

@@ -5,13 +5,7 @@
 //! Nothing is lost: what is on a list stays until it was ended. Nothing grows without bound: a list is what was watched for
 //! a living process, moved.
 
-use crate::connection::Connection;
-use crate::cx::{Cx, Fate};
-use crate::engine::{Engine, Stored};
-use crate::host::{Host, Owned, Sink};
-use crate::id::Conn;
-use crate::session::BoshSession;
-use crate::store::{Busy, Pending};
+use crate::host::{Host, Owned};
 use std::collections::LinkedList;
 use std::sync::Arc;
 
@@ -31,6 +25,12 @@ pub(crate) struct Share<H: Host> {
 pub(crate) type Shares<H> = LinkedList<Share<H>>;
 
 impl<H: Host> Share<H> {
+    /// One for each shard's thread that has something to end.
+    pub(crate) fn each(process: H::Process, owned: Vec<Owned>) -> impl Fn() -> Self {
+        let ended = Arc::new(Ended { process, owned });
+        move || Self { ended: Arc::clone(&ended), next: 0 }
+    }
+
     pub(crate) fn process(&self) -> H::Process {
         self.ended.process
     }
@@ -45,67 +45,5 @@ impl<H: Host> Share<H> {
     /// The last one that was taken comes again.
     pub(crate) fn put_back(&mut self) {
         self.next = self.next.saturating_sub(1);
-    }
-}
-
-impl<H: Host> Engine<H> {
-    /// Hands over what ends with a process. Takes no longer for a longer list.
-    pub(crate) fn process_ended(&self, process: H::Process, owned: Vec<Owned>) {
-        let only = match owned[..] {
-            [] => return,
-            [one] => Some(self.shard_of(one)),
-            _ => None,
-        };
-        let ended = Arc::new(Ended { process, owned });
-        for (index, shard) in self.shards.iter().enumerate() {
-            if only.is_none_or(|only| only == index) {
-                shard.hand_over(Share { ended: Arc::clone(&ended), next: 0 });
-            }
-        }
-    }
-
-    /// Whose thread ends it.
-    pub(crate) fn shard_of(&self, owned: Owned) -> usize {
-        match owned {
-            Owned::Connection(conn) | Owned::Session(conn) => conn.shard(),
-            Owned::Listener(id) => id.0 as usize % self.shards.len(),
-        }
-    }
-
-    /// The reactor's: ends something whose process has ended, unless it has another one by now.
-    pub(crate) fn end_owned(
-        &self,
-        owned: Owned,
-        process: H::Process,
-        sink: &mut dyn Sink<H>,
-    ) -> Result<(), Busy> {
-        match owned {
-            Owned::Connection(conn) => self.end_entry::<Connection<H>>(conn, process, sink),
-            Owned::Session(id) => self.end_entry::<BoshSession<H>>(id, process, sink),
-            Owned::Listener(id) => {
-                sink.unwatch(process, owned);
-                self.end_listener(id, sink);
-                Ok(())
-            }
-        }
-    }
-
-    fn end_entry<T: Stored<H>>(
-        &self,
-        id: Conn,
-        process: H::Process,
-        sink: &mut dyn Sink<H>,
-    ) -> Result<(), Busy> {
-        let Some(shard) = self.shards.get(id.shard()) else { return Ok(()) };
-        let Some(guard) = T::store(shard).lock_now(id)? else { return Ok(()) };
-        let mut effects = Vec::new();
-        let mut cx = Cx { shared: &self.shared, conn: id, sink, effects: &mut effects };
-        let stepped =
-            self.step_locked(shard, guard, &mut cx, |entry: &mut T, cx| ((), entry.owner_down(cx, process)));
-        if let Ok(((), Fate::Look)) = stepped {
-            T::store(shard).notify(id.slot(), Pending::LOOK);
-        }
-        self.carry_out(effects, sink);
-        Ok(())
     }
 }

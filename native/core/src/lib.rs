@@ -19,6 +19,7 @@ mod connection;
 mod cx;
 mod effect;
 mod ended;
+mod ending;
 mod engine;
 mod entry;
 mod error;

@@ -173,7 +173,7 @@ impl<'a> Worker<'a> {
             12 => {
                 let (waiter, wait) = waiter();
                 waits.push(wait);
-                node.system.monitor(conn, random.next().into(), waiter)
+                node.system.monitor(conn, pid, random.next().into(), waiter)
             }
             13 => node.system.unread(conn, b"again", Effort::Normal).map(drop),
             14 => node.system.handler_started(conn, pid, sink),

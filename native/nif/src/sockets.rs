@@ -283,7 +283,7 @@ fn monitor(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
     let reference = env.make_ref();
     let monitored = conn(id).and_then(|conn| {
         let waiter = Waiter::down(env.pid(), reference, conn);
-        system.monitor(conn, monitors::number(*reference), waiter)
+        system.monitor(conn, Pid(env.pid()), monitors::number(*reference), waiter)
     });
     Ok(answer(env, monitored, |()| *reference))
 }
@@ -291,6 +291,9 @@ fn monitor(env: Env<'_>, id: u64) -> NifResult<Term<'_>> {
 /// By the process that has made it.
 #[rustler::nif]
 fn cancel_monitor<'a>(env: Env<'a>, reference: Term<'a>) -> NifResult<bool> {
+    if !reference.is_ref() {
+        return Ok(false);
+    }
     let system = system()?;
     let number = monitors::number(reference);
     Ok(monitors::find(env.pid(), number).is_some_and(|conn| system.demonitor(conn, number)))

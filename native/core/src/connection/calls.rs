@@ -1,7 +1,7 @@
 //! What callers of the socket interface ask of a connection.
 
 use super::Connection;
-use crate::attached::{Attached, SendfileOutcome, WriteOutcome};
+use crate::attached::{Attached, Monitor, SendfileOutcome, WriteOutcome};
 use crate::cx::{Cx, Fate};
 use crate::error::Error;
 use crate::host::Host;
@@ -133,9 +133,16 @@ impl<H: Host> Connection<H> {
         self.begin_close(cx, is_unread)
     }
 
-    /// `waiter` is woken when the connection is no longer its owner's.
-    pub(crate) fn monitor(&mut self, key: u128, waiter: H::Waiter) -> Result<(), Error> {
-        self.attached_mut().ok_or(Error::Closed)?.monitors.push((key, waiter));
+    /// A waiter is woken when the connection is no longer its owner's.
+    ///
+    /// Nobody tells of the end of a process that monitors, so those that have ended are looked for whenever there are twice
+    /// as many as there were.
+    pub(crate) fn monitor(&mut self, host: &H, monitor: Monitor<H>) -> Result<(), Error> {
+        let monitors = &mut self.attached_mut().ok_or(Error::Closed)?.monitors;
+        if monitors.len() == monitors.capacity() {
+            monitors.retain(|monitor| host.is_alive(monitor.process));
+        }
+        monitors.push(monitor);
         Ok(())
     }
 
@@ -143,7 +150,7 @@ impl<H: Host> Connection<H> {
     pub(crate) fn demonitor(&mut self, key: u128) -> bool {
         let Some(attached) = self.attached_mut() else { return false };
         let before = attached.monitors.len();
-        attached.monitors.retain(|(other, _)| *other != key);
+        attached.monitors.retain(|monitor| monitor.key != key);
         attached.monitors.len() < before
     }
 

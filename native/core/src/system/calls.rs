@@ -1,6 +1,7 @@
 //! What may be asked of one connection. Each call locks that connection and nothing else.
 
 use super::*;
+use crate::attached::Monitor;
 use crate::connection::{Polled, Read};
 use crate::host::Event;
 use crate::outbound::BYTES_A_HOLD;
@@ -215,9 +216,16 @@ impl<H: Host> System<H> {
         self.peek(conn, |connection| connection.unread(front, effort))?
     }
 
-    /// Has `waiter` woken when the connection is no longer its owner's.
-    pub fn monitor(&self, conn: Conn, key: u128, waiter: H::Waiter) -> Result<(), Error> {
-        self.peek(conn, |connection| connection.monitor(key, waiter))?
+    /// Has `waiter`, which is `process`'s, woken when the connection is no longer its owner's.
+    pub fn monitor(
+        &self,
+        conn: Conn,
+        process: H::Process,
+        key: u128,
+        waiter: H::Waiter,
+    ) -> Result<(), Error> {
+        let monitor = Monitor { key, process, waiter };
+        self.peek(conn, |connection| connection.monitor(&self.engine.shared.host, monitor))?
     }
 
     /// Takes that back. False when there was none.

@@ -199,8 +199,8 @@ fn a_monitor_tells_once_unless_it_was_taken_back() {
     let (conn, _client) = node.raw(&owner);
     let (kept, kept_wait) = waiter();
     let (taken, taken_wait) = waiter();
-    node.system.monitor(conn, 1, kept).unwrap();
-    node.system.monitor(conn, 2, taken).unwrap();
+    node.system.monitor(conn, owner.pid, 1, kept).unwrap();
+    node.system.monitor(conn, owner.pid, 2, taken).unwrap();
     assert!(node.system.demonitor(conn, 2));
     assert!(!node.system.demonitor(conn, 2));
     assert!(taken_wait.is_dropped());
@@ -208,7 +208,31 @@ fn a_monitor_tells_once_unless_it_was_taken_back() {
     node.system.close(conn, &mut node.sink()).unwrap();
     kept_wait.woken();
     assert!(!node.system.demonitor(conn, 1));
-    assert_eq!(node.system.monitor(conn, 3, waiter().0), Err(Error::Closed));
+    assert_eq!(node.system.monitor(conn, owner.pid, 3, waiter().0), Err(Error::Closed));
+}
+
+#[test]
+fn monitors_of_dead_processes_do_not_gather() {
+    let node = Node::new();
+    let owner = node.spawn();
+    let (conn, _client) = node.raw(&owner);
+    let monitor = |process: &Process, key| {
+        let (told, wait) = waiter();
+        node.system.monitor(conn, process.pid, key, told).unwrap();
+        wait
+    };
+    let lives = monitor(&owner, 0);
+    let waits: Vec<_> = (1..=1_000)
+        .map(|key| {
+            let process = node.spawn();
+            let wait = monitor(&process, key);
+            node.kill(&process);
+            wait
+        })
+        .collect();
+    let kept = waits.iter().filter(|wait| !wait.is_dropped()).count();
+    assert!(kept < 20, "{kept} of a thousand");
+    assert!(lives.is_pending());
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn using_a_connection_makes_nobody_its_owner() {
             assert_eq!(node.system.owner(conn), Ok(None), "after {what}");
             assert_eq!(node.info(conn).phase, "starting", "after {what}");
         };
-        node.system.monitor(conn, 1, waiter().0).unwrap();
+        node.system.monitor(conn, starter.pid, 1, waiter().0).unwrap();
         is_free("monitor");
         node.set(conn, Opt::NoDelay(true));
         node.set(conn, Opt::SendTimeout(None));

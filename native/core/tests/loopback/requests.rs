@@ -81,7 +81,7 @@ fn a_parked_connection_comes_back_under_another_name() {
     let (wait, park_after) = node.try_read(first, &handler, 0).unwrap().err().unwrap();
     assert_eq!(park_after, Some(Duration::from_millis(100)));
     let (told, monitor) = waiter();
-    node.system.monitor(first, 1, told).unwrap();
+    node.system.monitor(first, handler.pid, 1, told).unwrap();
     assert!(park(&node, first, &handler));
     monitor.woken();
     assert!(wait.is_dropped());

@@ -110,7 +110,7 @@ fn a_process_of_a_former_starter_loses_the_connection_to_that_of_the_next() {
     node.set(conn, Opt::Active(Active::Off));
     let wait = node.wait_read(conn, &first, 0);
     let (told, monitor) = waiter();
-    node.system.monitor(conn, 1, told).unwrap();
+    node.system.monitor(conn, first.pid, 1, told).unwrap();
     let again = replace(&node, port, &starter).started();
     wait.woken();
     monitor.woken();
