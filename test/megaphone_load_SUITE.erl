@@ -9,7 +9,7 @@
          purged_module_gets_its_library_back/1, library_stays_mapped_without_its_module/1,
          build_installed_over_a_running_one_leaves_it_up/1, build_copied_over_a_running_one_leaves_it_up/1,
          installed_library_is_loaded_by_the_next_node/1,
-         application_restarts_when_its_library_has_been_replaced/1]).
+         application_restarts_when_its_library_has_been_replaced/1, start_loads_all_modules/1]).
 -export([library_without_a_hash_is_loaded/1, broken_link_of_priv_is_told/1, bad_pointer_is_told/1]).
 %% Called in the peer.
 -export([refused/3, mapped/0]).
@@ -28,7 +28,7 @@ all() ->
      purged_module_gets_its_library_back, library_stays_mapped_without_its_module,
      build_installed_over_a_running_one_leaves_it_up, build_copied_over_a_running_one_leaves_it_up,
      installed_library_is_loaded_by_the_next_node,
-     application_restarts_when_its_library_has_been_replaced,
+     application_restarts_when_its_library_has_been_replaced, start_loads_all_modules,
      library_without_a_hash_is_loaded, broken_link_of_priv_is_told, bad_pointer_is_told].
 
 init_per_testcase(Case, Config) ->
@@ -62,6 +62,13 @@ loading_the_module_again_is_refused(Config) ->
      || {Module, Function, Arguments} <- [{c, l, [megaphone_nif]}, {code, load_file, [megaphone_nif]},
                                           {code, load_binary, [megaphone_nif, File, Beam]}]],
     ok.
+
+%% Their files may be gone when they are first called, or of another version.
+start_loads_all_modules(Config) ->
+    Peer = ?config(peer, Config),
+    _ = serve(Peer),
+    {ok, Modules} = peer:call(Peer, application, get_key, [megaphone, modules]),
+    ?assertEqual([], [Module || Module <- Modules, peer:call(Peer, code, is_loaded, [Module]) =:= false]).
 
 %% The release handler does not survive it; the connections do.
 release_upgrade_that_loads_the_module_is_refused(Config) ->

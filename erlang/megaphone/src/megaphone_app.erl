@@ -2,18 +2,27 @@
 -module(megaphone_app).
 -behaviour(application).
 
--export([start/2, prep_stop/1, stop/1, is_stopped/0]).
+-export([start/2, prep_stop/1, stop/1, is_stopped/0, load_modules/1]).
 
 -include_lib("kernel/include/logger.hrl").
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Arguments) ->
     case megaphone_nif:load() of
-        ok -> megaphone_sup:start_link();
+        ok ->
+            ok = load_modules(megaphone),
+            megaphone_sup:start_link();
         {error, {cannot_load, File, Why, Fix} = Reason} ->
             ?LOG_CRITICAL("Megaphone cannot load its native library ~ts: ~ts. To fix it, ~ts.", [File, Why, Fix]),
             {error, Reason}
     end.
+
+%% An upgrade of the package removes the files of a node that runs, or changes them: what they hold is loaded before.
+-spec load_modules(Application :: atom()) -> ok.
+load_modules(Application) ->
+    {ok, Modules} = application:get_key(Application, modules),
+    _ = code:ensure_modules_loaded(Modules),  % one that cannot be loaded says so where it is called
+    ok.
 
 %% Before the processes end, so that none gets a start message that nobody will answer. Where they have ended by
 %% themselves, what the library has is left alone, for whoever starts the application again.

@@ -8,7 +8,9 @@
 -export([init/1]).
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
-start(_Type, _Arguments) -> supervisor:start_link({local, megaphone_ejabberd_sup}, ?MODULE, []).
+start(_Type, _Arguments) ->
+    ok = megaphone_app:load_modules(megaphone_ejabberd),
+    supervisor:start_link({local, megaphone_ejabberd_sup}, ?MODULE, []).
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) -> {ok, {#{}, []}}.

@@ -35,7 +35,9 @@ ask(["figures"]) ->
      {malloc, malloc_bytes()},
      {memory, erlang:memory()}];
 ask(["hibernating"]) ->
-    Hibernates = fun(Pid) -> process_info(Pid, current_function) =:= {current_function, {erlang, hibernate, 3}} end,
+    %% The second is a gen_server's, from OTP 28 on.
+    Waits = [{current_function, {erlang, hibernate, 3}}, {current_function, {gen_server, loop_hibernate, 4}}],
+    Hibernates = fun(Pid) -> lists:member(process_info(Pid, current_function), Waits) end,
     [{hibernating, length(lists:filter(Hibernates, erlang:processes()))}];
 ask(["collect_garbage"]) ->
     lists:foreach(fun erlang:garbage_collect/1, erlang:processes()),
