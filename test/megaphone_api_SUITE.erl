@@ -430,8 +430,10 @@ killed_starter_leaks_no_connection(_Config) ->
                 fun(Socket) -> gen_tcp:send(Socket, "welcome") end],
     [{Set, SetPort}, {Sent, SentPort}] = [start({start, ?MODULE, start_by, [Use(Prepare)]}) || Prepare <- Prepared],
     SetSocket = connect(SetPort),
+    SetStarter = receive {starting, Starting} -> Starting end,
+    ?assertEqual(child(starter, Set), SetStarter),
     [SetConn] = megaphone:connections(),
-    receive {starting, SetStarter} -> ?assertEqual(child(starter, Set), SetStarter), kill(SetStarter) end,
+    kill(SetStarter),
     receive {starting, Next} -> Next ! go end,
     ?assertEqual({error, closed}, megaphone:info(SetConn)),
     megaphone_ct_sockets:await(fun() ->

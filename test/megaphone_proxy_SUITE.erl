@@ -312,7 +312,7 @@ told(Bytes, Port) ->
 
 library_refuses_bad_networks(_Config) ->
     {ok, _} = application:ensure_all_started(megaphone),
-    Bad = [maybe, [{{127, 0, 0, 1}, 33}], [{{127, 0, 0}, 8}], [{{256, 0, 0, 1}, 8}], [{{0, 0, 0, 0, 0, 0, 0, 1}, 129}],
+    Bad = [unknown, [{{127, 0, 0, 1}, 33}], [{{127, 0, 0}, 8}], [{{256, 0, 0, 1}, 8}], [{{0, 0, 0, 0, 0, 0, 0, 1}, 129}],
            [{?LOOPBACK, -1}], [?LOOPBACK], lists:duplicate(257, {?LOOPBACK, 32})],
     [?assertEqual({Networks, {error, badarg}},
                   {Networks, megaphone:start_listener(0, fun ?MODULE:tell_ends/1, #{proxy_protocol => Networks})})
