@@ -168,7 +168,7 @@ bad_arguments_are_refused(_Config) ->
     ?assertEqual({error, closed}, megaphone:stop_listener(4_000_000)).
 
 stopped_listener_keeps_its_connections(_Config) ->
-    Handler = fun(Socket) -> {ok, _} = gen_tcp:recv(Socket, 0), gen_tcp:send(Socket, "HTTP/1.1 204 No Content\r\n\r\n"), echo(Socket) end,
+    Handler = fun answer_without_content/1,
     {Listener, Port} = start(Handler, #{mode => http, handler_linger => 0}),
     Idle = connect(Port),
     Request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -349,7 +349,7 @@ processes_are_otp_processes(_Config) ->
     _ = connect_to_echo(Port).
 
 listener_in_a_tree_of_ones_own(_Config) ->
-    Handler = fun(Socket) -> {ok, _} = gen_tcp:recv(Socket, 0), gen_tcp:send(Socket, "HTTP/1.1 204 No Content\r\n\r\n"), echo(Socket) end,
+    Handler = fun answer_without_content/1,
     {ok, Free} = gen_tcp:listen(0, [{ip, ?LOOPBACK}]),
     {ok, Port} = inet:port(Free),
     ok = gen_tcp:close(Free),
@@ -379,6 +379,16 @@ is_accepting(Name, Former) ->
     case megaphone:listener(Name) of
         {ok, Listener} -> Listener =/= Former;
         error -> false
+    end.
+
+%% The next request may be there before this process waits for it.
+answer_without_content(Socket) ->
+    case gen_tcp:recv(Socket, 0) of
+        {ok, _} ->
+            ok = gen_tcp:send(Socket, "HTTP/1.1 204 No Content\r\n\r\n"),
+            answer_without_content(Socket);
+        {error, closed} ->
+            ok
     end.
 
 no_content(Socket) ->
@@ -426,7 +436,7 @@ killed_starter_loses_no_start(_Config) ->
 killed_starter_leaks_no_connection(_Config) ->
     true = register(?MODULE, self()),
     Use = fun(Prepare) -> fun(Socket) -> ok = Prepare(Socket), start_late(Socket) end end,
-    Prepared = [fun(Socket) -> inet:setopts(Socket, [{nodelay, true}, {active, once}]) end,
+    Prepared = [fun(Socket) -> inet:setopts(Socket, [{nodelay, true}, {active, false}]) end,
                 fun(Socket) -> gen_tcp:send(Socket, "welcome") end],
     [{Set, SetPort}, {Sent, SentPort}] = [start({start, ?MODULE, start_by, [Use(Prepare)]}) || Prepare <- Prepared],
     SetSocket = connect(SetPort),
@@ -436,9 +446,7 @@ killed_starter_leaks_no_connection(_Config) ->
     kill(SetStarter),
     receive {starting, Next} -> Next ! go end,
     ?assertEqual({error, closed}, megaphone:info(SetConn)),
-    megaphone_ct_sockets:await(fun() ->
-        [Conn] = megaphone:connections(), {ok, undefined} =/= megaphone_nif:owner(Conn)
-    end),
+    echoes(SetSocket),
     ok = gen_tcp:close(SetSocket),
     SentSocket = connect(SentPort),
     receive {starting, SentStarter} -> ?assertEqual(child(starter, Sent), SentStarter), kill(SentStarter) end,
