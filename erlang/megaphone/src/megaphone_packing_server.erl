@@ -195,7 +195,8 @@ report(Reason, Stack, Message, State, #loop{debug = Debug}) ->
                    state => State,
                    log => sys:get_log(Debug),
                    reason => with_stack(Reason, Stack),
-                   client_info => client_info(Message)},
+                   client_info => client_info(Message),
+                   process_label => undefined},  % without it, gen_server of OTP 27 cannot format the report
                  #{domain => [otp],
                    report_cb => fun gen_server:format_log/2,
                    error_logger => #{tag => error, report_cb => fun gen_server:format_log/1}}).
