@@ -31,28 +31,79 @@ impl Environment {
         max_connections: u32,
         listeners: usize,
     ) -> Result<u16, String> {
-        let own = OWN_DESCRIPTORS + listeners as u64;
-        let (connections, room) = (u64::from(max_connections), self.descriptors.saturating_sub(own));
-        let given = self.workers.or(given.map(|given| *given.get_ref())).map(u64::from);
-        let needed = connections.checked_div(room).map(|_| connections.div_ceil(room));
-        let workers = given.or(needed.filter(|needed| *needed <= MAX_WORKERS.into()));
-        if let Some(workers) = workers.filter(|workers| workers.saturating_mul(room) >= connections) {
-            return Ok(u16::try_from(workers).unwrap_or(MAX_WORKERS));
+        let room = Room { descriptors: self.descriptors, own: OWN_DESCRIPTORS + listeners as u64 };
+        let connections = u64::from(max_connections);
+        let needed = (1..=MAX_WORKERS).find(|workers| room.of(*workers) >= connections);
+        let given = self.workers.or(given.map(|given| *given.get_ref()));
+        match given.or(needed) {
+            Some(workers) if room.of(workers) >= connections => Ok(workers),
+            _ => Err(room.too_little(given.unwrap_or(MAX_WORKERS), needed, connections)),
         }
-        let most = given.unwrap_or(MAX_WORKERS.into());
-        let holds = format!(
-            "{most} workers with {} descriptors each (the hard limit of this process) hold {} connections",
-            self.descriptors,
-            most * room
-        );
-        let limit = connections.div_ceil(most) + own;
-        let more = match needed.filter(|needed| *needed <= MAX_WORKERS.into()) {
-            Some(needed) => format!("set workers = {needed}, or "),
-            None => String::new(),
-        };
-        Err(format!(
-            "max_connections: {holds}, not {max_connections}: {more}raise the limit to {limit} (LimitNOFILE={limit} in the \
-             systemd unit, ulimit -n {limit} in a shell), or lower max_connections"
-        ))
+    }
+}
+
+/// What a worker has room for.
+struct Room {
+    descriptors: u64,
+    own: u64,
+}
+
+impl Room {
+    /// Clients that so many workers can hold. The kernel spreads connections over their sockets by a hash, so that one has more
+    /// than another: room for four standard deviations is left.
+    fn of(&self, workers: u16) -> u64 {
+        let each = self.descriptors.saturating_sub(self.own);
+        let spread = if workers == 1 { 0 } else { 4 * each.isqrt() };
+        each.saturating_sub(spread).saturating_mul(workers.into())
+    }
+
+    /// Descriptors that so many workers need for so many clients; `of`, turned round.
+    fn limit(&self, workers: u16, connections: u64) -> u64 {
+        let each = connections.div_ceil(workers.into());
+        let spread = if workers == 1 { 0 } else { 4 * (each + 4).isqrt() + 12 };
+        each + spread + self.own
+    }
+
+    fn too_little(&self, workers: u16, needed: Option<u16>, connections: u64) -> String {
+        let (room, limit) = (self.of(workers), self.limit(workers, connections));
+        let plural = if workers == 1 { "" } else { "s" };
+        let more = needed.map_or_else(String::new, |needed| format!("set workers = {needed}, or "));
+        format!(
+            "{workers} worker{plural} with {} descriptors each (the hard limit of this process) hold {room} connections, not \
+             {connections}: {more}raise the limit to {limit} (LimitNOFILE={limit} in the systemd unit, ulimit -n {limit} in a \
+             shell), or lower max_connections",
+            self.descriptors
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_that_is_named_suffices() {
+        for workers in [1, 2, 3, 50, MAX_WORKERS] {
+            for connections in [1, 2, 5, 100, 9_999, 1_000_000, 16_777_216] {
+                let room = Room { descriptors: 0, own: 66 };
+                let room = Room { descriptors: room.limit(workers, connections), ..room };
+                assert!(room.of(workers) >= connections, "{workers} {connections}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_limit_needs_one_worker() {
+        let environment = Environment { descriptors: u64::MAX, workers: None };
+        assert_eq!(environment.workers(None, 16_777_216, 1), Ok(1));
+    }
+
+    #[test]
+    fn workers_are_as_few_as_the_limit_allows() {
+        let environment = Environment { descriptors: 20_000, workers: None };
+        assert_eq!(environment.workers(None, 19_934, 2), Ok(1));
+        assert_eq!(environment.workers(None, 19_935, 2), Ok(2));
+        assert_eq!(environment.workers(None, 1_000_000, 2), Ok(52));
+        assert_eq!(Environment { workers: Some(60), ..environment }.workers(None, 1_000_000, 2), Ok(60));
     }
 }

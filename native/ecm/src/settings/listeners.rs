@@ -29,11 +29,8 @@ pub(super) fn read(
     max_connections: u32,
     taken: &mut Vec<(SocketAddr, usize)>,
 ) -> Vec<Listener> {
-    let sections = root.tables("listeners", "[[listeners]]");
-    if sections.is_empty() {
-        let hint = "add [[listeners]] with listen = \"0.0.0.0:5222\" and for = \"c2s\"";
-        root.report.add(root.span(), format!("there are no listeners: {hint}"));
-    }
+    let example = "listen = \"0.0.0.0:5222\" and for = \"c2s\"";
+    let sections = root.tables("listeners", "[[listeners]]", example);
     sections.into_iter().filter_map(|section| listener(section, max_connections, taken)).collect()
 }
 
@@ -101,14 +98,19 @@ pub(super) fn check_free(
     taken: &mut Vec<(SocketAddr, usize)>,
 ) {
     let (address, span) = (*listen.get_ref(), listen.span());
-    match taken.iter().find(|(other, _)| *other == address) {
-        Some((_, line)) => {
-            let message =
-                format!("listen: {address} is taken by line {line}: change the port, or take one out");
-            section.report.add(span, message);
+    match taken.iter().find(|(other, _)| overlap(*other, address)) {
+        Some((other, line)) => {
+            let hint = "change the port, or take one out";
+            section.report.add(span, format!("listen: {address} is taken by {other} in line {line}: {hint}"));
         }
         None => taken.push((address, section.report.line(span))),
     }
+}
+
+/// The kernel would refuse the second, or split clients between the two.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let is_any = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a == b || (is_any && a.port() == b.port() && a.is_ipv4() == b.is_ipv4())
 }
 
 /// Who connects to one family comes from it.

@@ -42,11 +42,8 @@ impl fmt::Display for Host {
 
 /// Reads all.
 pub(super) fn read(root: &mut Section<'_>) -> Vec<Node> {
-    let sections = root.tables("nodes", "[[nodes]]");
-    if sections.is_empty() {
-        let hint = "add [[nodes]] with name = \"ejabberd@host.example.org\" and address = \"192.0.2.1\"";
-        root.report.add(root.span(), format!("there are no nodes: {hint}"));
-    }
+    let example = "name = \"ejabberd@host.example.org\" and address = \"192.0.2.1\"";
+    let sections = root.tables("nodes", "[[nodes]]", example);
     let mut seen = Seen::default();
     sections.into_iter().filter_map(|section| node(section, &mut seen)).collect()
 }

@@ -76,14 +76,19 @@ impl<'a> Section<'a> {
         self.section(found, title)
     }
 
-    /// The tables `[[key]]`.
-    pub(super) fn tables(&mut self, key: &'static str, title: &'static str) -> Vec<Self> {
-        let Some(found) = self.find(key) else { return Vec::new() };
-        match found.get_ref() {
-            DeValue::Array(tables) => tables.iter().filter_map(|table| self.section(table, title)).collect(),
-            other => {
-                self.report
-                    .add(found.span(), format!("expected tables {title}, found {}", value::kind(other)));
+    /// The tables `[[key]]`. That there are none is reported, with an example.
+    pub(super) fn tables(&mut self, key: &'static str, title: &'static str, example: &str) -> Vec<Self> {
+        match self.find(key).map(|found| (found.span(), found.get_ref())) {
+            Some((_, DeValue::Array(tables))) if !tables.is_empty() => {
+                tables.iter().filter_map(|table| self.section(table, title)).collect()
+            }
+            Some((span, other)) if !other.is_array() => {
+                self.report.add(span, format!("expected tables {title}, found {}", value::kind(other)));
+                Vec::new()
+            }
+            found => {
+                let span = found.map_or(self.span(), |(span, _)| span);
+                self.report.add(span, format!("there are no {key}: add {title} with {example}"));
                 Vec::new()
             }
         }
@@ -96,7 +101,7 @@ impl<'a> Section<'a> {
                 let place = if self.title.is_empty() { "" } else { " in " };
                 let known = self.known.join(", ");
                 let message =
-                    format!("unknown key {}{place}{}: it can be {known}", key.get_ref(), self.title);
+                    format!("unknown key {:?}{place}{}: it can be {known}", key.get_ref(), self.title);
                 self.report.add(key.span(), message);
             }
         }
