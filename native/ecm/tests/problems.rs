@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Directory, Parts, load, problems};
-use megaphone_ecm::settings::{Balance, Environment, Settings};
+use common::{Directory, ENVIRONMENT, Parts, load, problems, repository};
+use megaphone_ecm::settings::{self, Balance, Environment, Position, Settings};
 use std::time::Duration;
 
 /// The one problem of a file.
@@ -98,7 +98,7 @@ fn what_is_not_toml_is_named_alone() {
 fn keys_that_are_not_known_are_refused() {
     root(
         "listener = 1",
-        "3:1: unknown key \"listener\": it can be name, secret_file, link, max_connections, balance, workers, listeners, nodes, \
+        "3:1: unknown key \"listener\": it can be name, secret_file, link, max_connections, workers, balance, listeners, nodes, \
          drain, erlang_node, http",
     );
     node(
@@ -126,6 +126,26 @@ fn a_table_has_to_be_one() {
             "3:13: there are no listeners: add [[listeners]] with listen = \"0.0.0.0:5222\" and for = \"c2s\"",
             "4:9: there are no nodes: add [[nodes]] with name = \"ejabberd@host.example.org\" and address = \"192.0.2.1\"",
         ]
+    );
+}
+
+#[test]
+fn what_is_not_utf_8_is_named_with_its_place() {
+    let directory = Directory::new();
+    std::fs::write(directory.path("ecm.toml"), b"name = \"ecm1\"\n# \xc3\xbc \xff\n").unwrap();
+    let problems = settings::load(&directory.path("ecm.toml"), &ENVIRONMENT).unwrap_err();
+    assert_eq!(problems.list[0].position, Some(Position { line: 2, column: 5 }));
+    assert_eq!((problems.list.len(), &*problems.list[0].message), (1, "not UTF-8: save the file in it"));
+}
+
+/// Nor are the workers or a listener's bound wrong because of it.
+#[test]
+fn nothing_follows_from_a_wrong_number_of_connections() {
+    let root = "max_connections = 0\nworkers = 1";
+    let listener = "max_connections = 200_000";
+    only(
+        Parts { root, listener, ..Parts::default() },
+        "3:19: max_connections: expected an integer from 1 to 16777216, found 0",
     );
 }
 
@@ -355,3 +375,20 @@ fn health_and_metrics_stay_on_the_machine() {
     );
     tables("[http]", "12:1: [http] has no listen: add listen = \"127.0.0.1:6281\"");
 }
+
+/// Each key that is known, by what is said of those that are not.
+#[test]
+fn the_reference_has_every_key() {
+    let text = Parts { root: "x = 1", listener: "x = 1", node: "x = 1", tables: EVERY_TABLE }.text();
+    let reference = std::fs::read_to_string(repository().join("docs/ecm.md")).unwrap();
+    let unknown: Vec<_> =
+        problems(&text).into_iter().filter(|problem| problem.contains("unknown key")).collect();
+    assert_eq!(unknown.len(), 7);
+    for key in unknown.iter().flat_map(|problem| problem.split_once("can be ").unwrap().1.split(", ")) {
+        let is_there =
+            [format!("| `{key}` |"), format!("[{key}]")].iter().any(|text| reference.contains(text));
+        assert!(is_there, "{key} is not in docs/ecm.md");
+    }
+}
+
+const EVERY_TABLE: &str = "[link]\nx = 1\n[drain]\nx = 1\n[erlang_node]\nx = 1\n[http]\nx = 1";

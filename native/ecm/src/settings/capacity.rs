@@ -1,7 +1,17 @@
 //! How many workers there are, and whether the connections fit into their descriptors.
 
+use super::nodes::Node;
+use super::report::Report;
+use super::section::Section;
+use super::value;
 use rustix::process::{Resource, getrlimit};
+use std::ops::Range;
 use toml::Spanned;
+
+/// The most connections that a file may ask for.
+pub const MAX_CONNECTIONS: u32 = 1 << 24;
+
+const DEFAULT_CONNECTIONS: u32 = 100_000;
 
 /// The most workers that there can be.
 pub const MAX_WORKERS: u16 = 256;
@@ -25,19 +35,68 @@ impl Environment {
     }
 
     /// The number that was asked for, or as few as hold the connections. Else what is wrong.
-    pub(super) fn workers(
-        &self,
-        given: Option<&Spanned<u16>>,
-        max_connections: u32,
-        listeners: usize,
-    ) -> Result<u16, String> {
+    fn workers(&self, given: Option<u16>, max_connections: u32, listeners: usize) -> Result<u16, String> {
         let room = Room { descriptors: self.descriptors, own: OWN_DESCRIPTORS + listeners as u64 };
         let connections = u64::from(max_connections);
         let needed = (1..=MAX_WORKERS).find(|workers| room.of(*workers) >= connections);
-        let given = self.workers.or(given.map(|given| *given.get_ref()));
+        let given = self.workers.or(given);
         match given.or(needed) {
             Some(workers) if room.of(workers) >= connections => Ok(workers),
             _ => Err(room.too_little(given.unwrap_or(MAX_WORKERS), needed, connections)),
+        }
+    }
+}
+
+/// What the file says of it.
+pub(super) struct Capacity {
+    /// As it is in the settings. The most when what the file says is wrong, so that nothing else is wrong for that.
+    pub(super) max_connections: u32,
+    is_known: bool,
+    at_max: Range<usize>,
+    workers: Option<Spanned<u16>>,
+}
+
+impl Capacity {
+    pub(super) fn read(root: &mut Section<'_>) -> Self {
+        let max = root.given("max_connections", value::integer(1..=MAX_CONNECTIONS.into()));
+        let workers = root.given("workers", value::integer(1..=MAX_WORKERS.into()));
+        let is_known = max.is_some() || !root.has("max_connections");
+        let default = if is_known { DEFAULT_CONNECTIONS } else { MAX_CONNECTIONS };
+        Self {
+            at_max: max.as_ref().map_or(root.span(), Spanned::span),
+            max_connections: max.map_or(default, Spanned::into_inner),
+            is_known,
+            workers,
+        }
+    }
+
+    /// None after a problem.
+    pub(super) fn workers(
+        &self,
+        report: &Report<'_>,
+        environment: &Environment,
+        listeners: usize,
+    ) -> Option<u16> {
+        let given = self.workers.as_ref().map(|workers| *workers.get_ref());
+        let span = self.workers.as_ref().map_or(self.at_max.clone(), Spanned::span);
+        match environment.workers(given, self.max_connections, listeners) {
+            Ok(workers) => return Some(workers),
+            Err(message) if self.is_known => report.add(span, message),
+            Err(_) => {}
+        }
+        None
+    }
+
+    /// Each connection is a stream, and a link has a bound on them.
+    pub(super) fn check_streams(&self, report: &Report<'_>, nodes: &[Node], max_streams: u32) {
+        let links: u64 = nodes.iter().map(|node| u64::from(node.links)).sum();
+        let (streams, connections) = (links * u64::from(max_streams), self.max_connections);
+        if self.is_known && links > 0 && streams < connections.into() {
+            let message = format!(
+                "max_connections: all links together ({links}) have {streams} streams, not {connections}: raise links or \
+                 max_streams, or lower max_connections"
+            );
+            report.add(self.at_max.clone(), message);
         }
     }
 }

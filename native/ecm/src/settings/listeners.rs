@@ -1,5 +1,6 @@
 //! Where clients connect: `[[listeners]]`.
 
+use super::capacity::MAX_CONNECTIONS;
 use super::section::Section;
 use super::value;
 use megaphone_core::{Network, ProxyProtocol};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 /// One address where clients connect.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Where. One of IPv6 is for IPv6 only, so that `0.0.0.0` and `[::]` can have the same port.
     pub listen: SocketAddr,
@@ -41,7 +42,7 @@ fn listener(
 ) -> Option<Listener> {
     let listen = section.required("listen", "\"0.0.0.0:5222\"", value::socket_address);
     let node_listener = section.required("for", "\"c2s\"", value::name);
-    let own_max = section.given("max_connections", value::integer(1..=super::MAX_CONNECTIONS.into()));
+    let own_max = section.given("max_connections", value::integer(1..=MAX_CONNECTIONS.into()));
     let backlog = section.or("backlog", 4096, value::integer(1..=65_535));
     let networks = section.given("proxy_protocol_from", value::networks);
     let header_timeout = section.given("proxy_header_timeout", value::duration(100..=60_000));

@@ -3,6 +3,7 @@
 //! Reading goes on after a problem, so that one run names all of them.
 
 mod capacity;
+mod erlang_node;
 mod files;
 mod link;
 mod listeners;
@@ -11,25 +12,22 @@ mod report;
 mod section;
 mod value;
 
-pub use capacity::{Environment, MAX_WORKERS};
+pub use capacity::{Environment, MAX_CONNECTIONS, MAX_WORKERS};
+pub use erlang_node::{Cookie, ErlangNode};
 pub use listeners::Listener;
 pub use nodes::{Host, Node};
 pub use report::{Position, Problem, Problems};
 
-use files::read_private;
+use capacity::Capacity;
 use megaphone_proto::link as protocol;
 use report::Report;
 use section::Section;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use value::Read;
-
-/// The most connections that a file may ask for.
-pub const MAX_CONNECTIONS: u32 = 1 << 24;
 
 /// All of a configuration, checked.
 #[derive(Clone, Debug)]
@@ -73,42 +71,18 @@ pub struct Drain {
     pub pace: u32,
 }
 
-/// A hidden Erlang node.
-#[derive(Clone, Debug)]
-pub struct ErlangNode {
-    /// Its name.
-    pub name: Box<str>,
-    /// The cookie that it shares with others.
-    pub cookie: Cookie,
-}
-
-/// What Erlang nodes that may connect have in common. Not shown by `Debug`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Cookie(Box<str>);
-
-impl Cookie {
-    /// Its text, at most 255 characters.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Cookie {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Cookie")
-    }
-}
-
 /// Reads and checks a file, with those that it names. Paths in it begin at its directory.
 pub fn load(file: &Path, environment: &Environment) -> Result<Settings, Problems> {
     let bytes =
         std::fs::read(file).map_err(|error| Problems::of_file(file, format!("can't be read: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        Problems::of_file(file, format!("is not UTF-8, from byte {} on", error.utf8_error().valid_up_to()))
-    })?;
-    let report = Report::new(&text);
+    let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let report = Report::new(text);
+    if text.len() < bytes.len() {
+        report.add(text.len()..bytes.len(), "not UTF-8: save the file in it");
+        return Err(report.into_problems(file));
+    }
     let base = file.parent().unwrap_or(Path::new(""));
-    match parse(&text, &report).and_then(|table| read(&table, &report, base, environment)) {
+    match parse(text, &report).and_then(|table| read(&table, &report, base, environment)) {
         Some(settings) if report.is_empty() => Ok(settings),
         _ => Err(report.into_problems(file)),
     }
@@ -132,33 +106,25 @@ fn read(
 ) -> Option<Settings> {
     let mut root = Section::root(table, report);
     let link = link::read(&mut root, base);
-    let given_max = root.given("max_connections", value::integer(1..=MAX_CONNECTIONS.into()));
-    let max_connections = given_max.as_ref().map_or(100_000, |given| *given.get_ref());
+    let capacity = Capacity::read(&mut root);
     let balance = root.or("balance", Balance::Address, balance);
-    let given_workers = root.given("workers", value::integer(1..=MAX_WORKERS.into()));
     let mut taken = Vec::new();
-    let listeners = listeners::read(&mut root, max_connections, &mut taken);
+    let listeners = listeners::read(&mut root, capacity.max_connections, &mut taken);
     let nodes = nodes::read(&mut root);
-    let drain = drain(root.table("drain", "[drain]"), max_connections);
-    let erlang_node =
-        root.table("erlang_node", "[erlang_node]").and_then(|section| erlang_node(section, base));
+    let drain = drain(root.table("drain", "[drain]"), capacity.max_connections);
+    let erlang_node = root.table("erlang_node", "[erlang_node]");
+    let erlang_node = erlang_node.and_then(|section| erlang_node::read(section, base));
     let http = root.table("http", "[http]").and_then(|section| http(section, &mut taken));
-    let at_max = given_max.map_or(root.span(), |given| given.span());
-    let at_workers = given_workers.as_ref().map_or(at_max.clone(), Spanned::span);
-    let workers = environment.workers(given_workers.as_ref(), max_connections, listeners.len());
-    let workers = workers.map_err(|message| report.add(at_workers, message));
+    let workers = capacity.workers(report, environment, listeners.len());
+    let link = link.inspect(|link| capacity.check_streams(report, &nodes, link.max_streams));
     root.finish();
-    let link = link?;
-    if let Some(message) = too_few_streams(&nodes, &link, max_connections) {
-        report.add(at_max, message);
-    }
     Some(Settings {
-        link,
+        link: link?,
         listeners,
         nodes,
         balance,
-        workers: workers.ok()?,
-        max_connections,
+        workers: workers?,
+        max_connections: capacity.max_connections,
         drain,
         erlang_node,
         http,
@@ -173,18 +139,6 @@ fn balance(value: &DeValue<'_>) -> Read<Balance> {
     }
 }
 
-/// Each connection is a stream, and a link has a bound on them.
-fn too_few_streams(nodes: &[Node], link: &protocol::Config, max_connections: u32) -> Option<String> {
-    let links: u64 = nodes.iter().map(|node| u64::from(node.links)).sum();
-    let streams = links * u64::from(link.max_streams);
-    (links > 0 && streams < max_connections.into()).then(|| {
-        format!(
-            "max_connections: all links together ({links}) have {streams} streams, not {max_connections}: raise links or \
-             max_streams, or lower max_connections"
-        )
-    })
-}
-
 fn drain(section: Option<Section<'_>>, max_connections: u32) -> Drain {
     let (mut deadline, mut pace) = (Duration::from_secs(300), None);
     if let Some(mut section) = section {
@@ -194,28 +148,6 @@ fn drain(section: Option<Section<'_>>, max_connections: u32) -> Drain {
     }
     let even = max_connections.div_ceil(u32::try_from(deadline.as_secs()).unwrap_or(u32::MAX).max(1));
     Drain { deadline, pace: pace.map_or(even, Spanned::into_inner) }
-}
-
-fn erlang_node(mut section: Section<'_>, base: &Path) -> Option<ErlangNode> {
-    let name = section.required("name", "\"ecm@host.example.org\"", value::node_name);
-    let file = section.required("cookie_file", "\"/etc/megaphone/cookie\"", value::text);
-    let cookie = file.and_then(|file| {
-        let cookie = cookie(&base.join(&**file.get_ref()));
-        cookie.map_err(|message| section.report.add(file.span(), format!("cookie_file: {message}"))).ok()
-    });
-    section.finish();
-    Some(ErlangNode { name: name?.into_inner(), cookie: cookie? })
-}
-
-/// An atom's text. Spaces and line ends behind it are not part of it, as for Erlang.
-fn cookie(path: &Path) -> Result<Cookie, String> {
-    let text = String::from_utf8(read_private(path)?).unwrap_or_default();
-    let text = text.trim_end_matches([' ', '\r', '\n']);
-    let is_cookie = (1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-    let shown = path.display();
-    is_cookie.then(|| Cookie(text.into())).ok_or_else(|| {
-        format!("{shown} has to hold 1 to 255 characters on one line, as the nodes' .erlang.cookie")
-    })
 }
 
 fn http(mut section: Section<'_>, taken: &mut Vec<(SocketAddr, usize)>) -> Option<SocketAddr> {
