@@ -3,6 +3,7 @@
 use clap::Parser;
 use megaphone_ecm::logging;
 use megaphone_ecm::settings::{self, Environment, MAX_WORKERS, Settings};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::filter::Targets;
@@ -26,18 +27,22 @@ struct Arguments {
     workers: Option<u16>,
 }
 
+/// Nothing is wrong with the file, and it can't be done.
+const UNABLE: u8 = 2;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     logging::start(arguments.log);
     let environment = Environment { workers: arguments.workers, ..Environment::of_process() };
     match settings::load(&arguments.file, &environment) {
         Ok(settings) if arguments.check => {
-            println!("{}: {}", arguments.file.display(), settings.summary());
-            ExitCode::SUCCESS
+            let written = writeln!(io::stdout(), "{}: {}", arguments.file.display(), settings.summary());
+            if written.is_ok() { ExitCode::SUCCESS } else { UNABLE.into() }
         }
         Ok(settings) => serve(&settings),
         Err(problems) => {
-            eprint!("{problems}");
+            // The exit code says it where stderr can't.
+            let _ = write!(io::stderr(), "{problems}");
             ExitCode::FAILURE
         }
     }
@@ -53,6 +58,6 @@ fn serve(settings: &Settings) -> ExitCode {
         max_connections = settings.max_connections,
         "configuration read"
     );
-    eprintln!("megaphone-ecm: serving is not implemented yet; only --check is");
-    ExitCode::from(2)
+    let _ = writeln!(io::stderr(), "megaphone-ecm: serving is not implemented yet; only --check is");
+    UNABLE.into()
 }

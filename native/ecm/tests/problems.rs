@@ -130,6 +130,18 @@ fn a_table_has_to_be_one() {
 }
 
 #[test]
+fn depth_is_bounded() {
+    let text = format!("a = {}", "[".repeat(100_000));
+    assert_eq!(
+        problems(&text),
+        [
+            "1:85: not TOML: cannot recurse further; max recursion depth met",
+            "1:100005: not TOML: unclosed array, expected `]`",
+        ]
+    );
+}
+
+#[test]
 fn what_is_not_utf_8_is_named_with_its_place() {
     let directory = Directory::new();
     std::fs::write(directory.path("ecm.toml"), b"name = \"ecm1\"\n# \xc3\xbc \xff\n").unwrap();

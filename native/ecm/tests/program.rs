@@ -83,3 +83,13 @@ fn help_and_version_are_given() {
         "{out}"
     );
 }
+
+#[test]
+fn output_that_can_not_be_written_is_no_panic() {
+    let (code, _, err) = run(&with_example(), 1000, "--check example.toml >/dev/full");
+    assert_eq!((code, &*err), (2, ""));
+    let (code, ..) = run(&with_example(), 1000, "--check nothing.toml 2>/dev/full");
+    assert_eq!(code, 1);
+    let (code, ..) = run(&with_example(), 1000, "example.toml 2>/dev/full");
+    assert_eq!(code, 2);
+}

@@ -81,6 +81,8 @@ impl<'a> Report<'a> {
     pub(super) fn into_problems(self, file: &Path) -> Problems {
         let mut found = self.found.into_inner();
         found.sort_by_key(|(offset, _)| *offset);
+        // Brackets that are not closed end in one place.
+        found.dedup();
         let problem = |(offset, message)| Problem { position: Some(position(self.text, offset)), message };
         Problems { file: file.to_owned(), list: found.into_iter().map(problem).collect() }
     }
@@ -88,6 +90,8 @@ impl<'a> Report<'a> {
 
 fn position(text: &str, offset: usize) -> Position {
     let before = text.get(..offset).unwrap_or(text);
+    // Editors don't count a byte order mark.
+    let before = before.trim_start_matches('\u{feff}');
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     Position { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
 }
@@ -100,5 +104,6 @@ mod tests {
     fn columns_count_characters() {
         assert_eq!(position("a\nüü = 1", 7), Position { line: 2, column: 4 });
         assert_eq!(position("", 0), Position { line: 1, column: 1 });
+        assert_eq!(position("\u{feff}a = 1", 7), Position { line: 1, column: 5 });
     }
 }
