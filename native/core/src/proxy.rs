@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// How a listener takes the headers of the PROXY protocol that its connections begin with. One without is refused.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyProtocol {
     /// Networks of the proxies; a connection from elsewhere is refused. None: whoever connects is believed. A unix socket is
     /// trusted either way, for its file's permissions say who may connect.

@@ -1,0 +1,7 @@
+//! The external connection manager: holds clients' connections outside a node, and carries them to it over links
+//! (`docs/link.md`). So far it reads and checks its configuration (`docs/ecm.md`).
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod logging;
+pub mod settings;

@@ -1,0 +1,63 @@
+//! The program `megaphone-ecm`.
+
+use clap::Parser;
+use megaphone_ecm::logging;
+use megaphone_ecm::settings::{self, Environment, MAX_WORKERS, Settings};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::filter::Targets;
+
+/// Holds clients' connections outside ejabberd nodes, and carries them to the nodes over links.
+///
+/// Exits with 0 when the file is right, with 1 when it is not, and with 2 when it can't do what was asked.
+#[derive(Debug, Parser)]
+#[command(name = "megaphone-ecm", version)]
+struct Arguments {
+    /// The configuration.
+    file: PathBuf,
+    /// Only check the file, with the files that it names, and the limits of this process.
+    #[arg(long)]
+    check: bool,
+    /// What to log: off, error, warn, info, debug, trace, or levels of targets (warn,megaphone_ecm=debug).
+    #[arg(long, value_name = "FILTER", env = "MEGAPHONE_LOG", default_value = "info", value_parser = logging::parse_filter)]
+    log: Targets,
+    /// How many workers, in place of what the file says.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_WORKERS)))]
+    workers: Option<u16>,
+}
+
+/// Nothing is wrong with the file, and it can't be done.
+const UNABLE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logging::start(arguments.log);
+    let environment = Environment { workers: arguments.workers, ..Environment::of_process() };
+    match settings::load(&arguments.file, &environment) {
+        Ok(settings) if arguments.check => {
+            let written = writeln!(io::stdout(), "{}: {}", arguments.file.display(), settings.summary());
+            if written.is_ok() { ExitCode::SUCCESS } else { UNABLE.into() }
+        }
+        Ok(settings) => serve(&settings),
+        Err(problems) => {
+            // The exit code says it where stderr can't.
+            let _ = write!(io::stderr(), "{problems}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Not yet.
+fn serve(settings: &Settings) -> ExitCode {
+    tracing::info!(
+        name = settings.link.name,
+        listeners = settings.listeners.len(),
+        nodes = settings.nodes.len(),
+        workers = settings.workers,
+        max_connections = settings.max_connections,
+        "configuration read"
+    );
+    let _ = writeln!(io::stderr(), "megaphone-ecm: serving is not implemented yet; only --check is");
+    UNABLE.into()
+}
