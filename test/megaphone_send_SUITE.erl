@@ -56,7 +56,7 @@ client_that_takes_nothing_is_cut(Config) ->
     ok = megaphone_ct_node:reload(ejabberd(Config), [megaphone_ct_sessions:listener(Config, Port, ["send_timeout: 1"])]),
     {_Socket, Jid} = online(Config, Port),
     ok = fill(Config, Jid, 1, 100, 100_000),
-    await_event(Config, {session_ended, list_to_binary(Jid)}),
+    ok = ended(Config, Jid),
     ok = assert_stored_up_to(Config, Jid, 100),
     ok = megaphone_ct_node:reload(ejabberd(Config), []).
 
@@ -65,7 +65,7 @@ more_than_max_fsm_queue_is_stored(Config) ->
     {_Socket, Jid} = online(Config, c2s_port(Config)),
     ok = fill(Config, Jid, 1, 100, 100_000),
     ok = fill(Config, Jid, 101, 1200, 1),
-    await_event(Config, {session_ended, list_to_binary(Jid)}),
+    ok = ended(Config, Jid),
     %% The user may have a hundred of them.
     ok = assert_stored_up_to(Config, Jid, 100).
 
@@ -73,7 +73,7 @@ kick_ends_a_session_that_waits(Config) ->
     {_Socket, Jid} = online(Config, c2s_port(Config)),
     ok = fill(Config, Jid, 1, 100, 100_000),
     ok = megaphone_ct_sessions:admin(Config, kick_session, [Jid, "out of here"]),
-    await_event(Config, {session_ended, list_to_binary(Jid)}),
+    ok = ended(Config, Jid),
     ok = assert_stored_up_to(Config, Jid, 100).
 
 closed_connection_ends_a_session_that_waits(Config) ->
@@ -81,7 +81,7 @@ closed_connection_ends_a_session_that_waits(Config) ->
     ok = fill(Config, Jid, 1, 100, 100_000),
     ok = inet:setopts(Socket, [{linger, {true, 0}}]),
     ok = gen_tcp:close(Socket),
-    await_event(Config, {session_ended, list_to_binary(Jid)}),
+    ok = ended(Config, Jid),
     ok = assert_stored_up_to(Config, Jid, 100).
 
 %% The session finds out when it sends, or when it reads: what is in its mailbox by then is not lost.
@@ -93,14 +93,21 @@ messages_behind_a_closed_connection_are_stored(Config) ->
     ok = gen_tcp:close(Socket),
     ok = call(Config, ?MODULE, route, [list_to_binary(Jid), 1, 50, 10]),
     ok = call(Config, sys, resume, [Session]),
-    await_event(Config, {session_ended, list_to_binary(Jid)}),
+    ok = ended(Config, Jid),
     ok = assert_stored_up_to(Config, Jid, 50).
 
 online(Config, Port) ->
     {Socket, Jid} = login(Port, account(Config)),
     ok = gen_tcp:send(Socket, "<presence/>"),
     _ = await(Socket, "<presence"),
+    _ = put({session, Jid}, megaphone_ct_sessions:session(Config, Jid)),
     {Socket, Jid}.
+
+%% Its process has put into the store what was for it: it does so after others are told of the end.
+ended(Config, Jid) ->
+    await_event(Config, {session_ended, list_to_binary(Jid)}),
+    Session = get({session, Jid}),
+    megaphone_ct_sockets:await(fun() -> not call(Config, erlang, is_process_alive, [Session]) end).
 
 %% Routes messages, of which not all can be sent: the session's process waits.
 fill(Config, Jid, First, Last, Bytes) ->

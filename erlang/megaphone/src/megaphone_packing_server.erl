@@ -196,7 +196,8 @@ report(Reason, Stack, Message, State, #loop{debug = Debug}) ->
                    log => sys:get_log(Debug),
                    reason => with_stack(Reason, Stack),
                    client_info => client_info(Message),
-                   process_label => undefined},  % without it, gen_server of OTP 27 cannot format the report
+                   %% Where proc_lib keeps it from OTP 27 on, whose gen_server formats no report without it.
+                   process_label => get('$process_label')},
                  #{domain => [otp],
                    report_cb => fun gen_server:format_log/2,
                    error_logger => #{tag => error, report_cb => fun gen_server:format_log/1}}).
