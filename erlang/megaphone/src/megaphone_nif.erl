@@ -219,10 +219,10 @@ wake() -> ?NOT_LOADED.
     {ok, listener()} | {error, closed | inet:posix()}.
 listen(_Fd, _Owner, _Options) -> ?NOT_LOADED.
 
-%% While any process or table has the result, nothing; then the listener's address is free, though its socket may have to be
-%% closed yet.
--spec listener_guard(listener()) -> Guard :: reference().
-listener_guard(_Listener) -> ?NOT_LOADED.
+%% While any process or table has the result, nothing; then the addresses of Owner's listeners are free, though their sockets
+%% may have to be closed yet.
+-spec listener_guard(Owner :: pid()) -> Guard :: reference().
+listener_guard(_Owner) -> ?NOT_LOADED.
 
 -spec close_listener(listener()) -> ok | {error, closed}.
 close_listener(_Listener) -> ?NOT_LOADED.

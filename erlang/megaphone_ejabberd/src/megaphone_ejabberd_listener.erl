@@ -35,8 +35,6 @@
     listener :: megaphone:listener() | undefined,
     %% The application as it was when the listener was started.
     application :: pid() | undefined,
-    %% {Listener, Guard}, see guard/1.
-    guards :: ets:table(),
     %% Of megaphone_ejabberd.
     monitor :: reference() | undefined,
     delay = ?FIRST_DELAY :: pos_integer(),
@@ -91,9 +89,10 @@ serve(Module, ListenSocket, Handlers, Options) ->
     _ = put(?MODULE, Module),
     ok = ensure_megaphone(Module, ListenSocket),
     ok = megaphone_ejabberd:listener_started(),
+    ok = guard(),
     Spec = #{name => {Module, self()}, place => ListenSocket, owner => self(), handlers => Handlers,
              options => Options, group_leader => group_leader()},
-    Serving = watch(#serving{module = Module, socket = ListenSocket, spec = Spec, guards = ets:new(?MODULE, [public])}),
+    Serving = watch(#serving{module = Module, socket = ListenSocket, spec = Spec}),
     _ = erlang:send_after(?LOOK_INTERVAL, self(), look),
     case start(Serving) of
         {ok, Started} -> wait(Started);
@@ -136,10 +135,10 @@ start(#serving{spec = Spec, listener = Former} = Serving) ->
     case megaphone_listener_sup:start(Spec#{former => [Former || Former =/= undefined]}) of
         {ok, Supervisor, Listener} ->
             _ = monitor(process, Supervisor),
-            {ok, guard(Serving#serving{listener = Listener, application = Application, delay = ?FIRST_DELAY})};
+            {ok, Serving#serving{listener = Listener, application = Application, delay = ?FIRST_DELAY}};
         {error, {already_started, Supervisor}} ->
             _ = monitor(process, Supervisor),
-            {ok, guard(Serving#serving{listener = number(Serving), application = Application, delay = ?FIRST_DELAY})};
+            {ok, Serving#serving{listener = number(Serving), application = Application, delay = ?FIRST_DELAY}};
         {error, _} = Error ->
             Error
     end.
@@ -154,14 +153,11 @@ number(#serving{spec = #{name := Name}, listener = Former}) ->
 %% ejabberd's supervisor opens the port again as soon as it hears of this process's end, so often, while it is not free, that
 %% it gives up, and all of ejabberd with it. The library hears of the end later: monitors fire after links. Tables go before
 %% both. So the port is free when the last reference to a guard goes, which is in a table of this process, and not on its heap.
-guard(#serving{guards = Guards, listener = Listener} = Serving) ->
-    case ets:member(Guards, Listener) of
-        true ->
-            Serving;
-        false ->
-            {Pid, Monitor} = spawn_monitor(fun() -> ets:insert(Guards, {Listener, megaphone_nif:listener_guard(Listener)}) end),
-            receive {'DOWN', Monitor, process, Pid, normal} -> Serving end
-    end.
+guard() ->
+    Owner = self(),
+    Table = ets:new(?MODULE, [public]),
+    {Pid, Monitor} = spawn_monitor(fun() -> ets:insert(Table, {guard, megaphone_nif:listener_guard(Owner)}) end),
+    receive {'DOWN', Monitor, process, Pid, normal} -> ok end.
 
 -spec wait(#serving{}) -> no_return().
 wait(#serving{module = Module} = Serving) ->

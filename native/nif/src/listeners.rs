@@ -1,7 +1,7 @@
 //! Listeners.
 
 use crate::decode::{entry, ip_address, millis, positive, timeout};
-use crate::host::{CallerSink, Pid, Waiter, unwatch_listener, watch_listener};
+use crate::host::{CallerSink, Pid, Waiter, listeners_of, unwatch_listener, watch_listener};
 use crate::system::system;
 use crate::{atoms, fd, terms};
 use megaphone_core::{ListenerConfig, ListenerId, Mode, Network, Path, ProxyProtocol, Route, Service};
@@ -135,8 +135,8 @@ fn set_starter(env: Env<'_>, id: u32, starter: LocalPid) -> NifResult<Term<'_>> 
     Ok(set.map_or_else(|error| terms::error(env, error), |()| atoms::ok().encode(env)))
 }
 
-/// Frees the listener's address when the last reference goes.
-struct Guard(ListenerId);
+/// Frees the addresses of a process's listeners when the last reference goes.
+struct Guard(LocalPid);
 
 #[rustler::resource_impl]
 impl Resource for Guard {}
@@ -146,15 +146,15 @@ impl Drop for Guard {
         // A panic here would end the VM.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             if let Ok(system) = system() {
-                system.shut_listener(self.0);
+                listeners_of(self.0).into_iter().for_each(|listener| system.shut_listener(listener));
             }
         }));
     }
 }
 
 #[rustler::nif]
-fn listener_guard(id: u32) -> ResourceArc<Guard> {
-    ResourceArc::new(Guard(ListenerId(id)))
+fn listener_guard(owner: LocalPid) -> ResourceArc<Guard> {
+    ResourceArc::new(Guard(owner))
 }
 
 /// Closes all connections and sessions of a listener, hence not on a normal scheduler.
