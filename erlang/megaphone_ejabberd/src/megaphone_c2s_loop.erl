@@ -14,6 +14,8 @@
 -export([start/3]).
 %% Starting point of the process.
 -export([enter/3]).
+%% A hook of ejabberd.
+-export([session_removed/3]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
 
 %% ejabberd's and its libraries'. Their xmpp.hrl wants a directory fast_xml, which Debian calls by another name.
@@ -24,6 +26,7 @@
 
 %% Keys of the process dictionary.
 -define(FLUSH, '$megaphone_flush').      % also a message: true while it is in the mailbox
+-define(UNDELIVERED, '$megaphone_undelivered').    % stanzas to be routed again when the session is removed
 -define(NEW, '$megaphone_new').          % true until the session has been available and idle for the first time
 
 %% The library's message: there is something to take.
@@ -223,25 +226,31 @@ send_header(State) ->
 
 %% Elements is what the client never got. With stream management they are in its queue, and so will be what is in the
 %% mailbox. Without, ejabberd_c2s tells itself to stop, behind what is in the mailbox: all of that would be sent to nobody,
-%% and lost. So that message is taken first; then ejabberd_c2s routes again what it finds there.
+%% and lost. So that message is taken first; then ejabberd_c2s routes again what it finds there, once the session is removed.
 closed(_Elements, #{mgmt_state := active} = State) ->
     xmpp_stream_in:handle_info({'$gen_event', closed}, State);
 closed(Elements, State) ->
+    _ = put(?UNDELIVERED, undelivered() ++ [Stanza || Element <- Elements, Stanza <- stanza(Element)]),
     Next = xmpp_stream_in:handle_info({'$gen_event', closed}, State),
-    ok = put_in_front([{route, Stanza} || Element <- Elements, Stanza <- stanza(Element)]),
     receive {'$gen_cast', stop} -> {stop, normal, element(2, Next)}
     after 0 -> Next
     end.
 
-put_in_front([]) ->
-    ok;
-put_in_front(Messages) ->
-    lists:foreach(fun(Message) -> self() ! Message end, Messages ++ waiting_stanzas()).
-
-waiting_stanzas() ->
-    receive {route, _} = Message -> [Message | waiting_stanzas()]
-    after 0 -> []
+undelivered() ->
+    case get(?UNDELIVERED) of
+        undefined -> [];
+        Stanzas -> Stanzas
     end.
+
+%% sm_remove_connection_hook, in the process of a session that is no more. What it could not deliver comes before what is in
+%% its mailbox, to which others have been adding until now.
+-spec session_removed(ejabberd_sm:sid(), jid:jid(), ejabberd_sm:info()) -> ok.
+session_removed({_, Session}, _Jid, _Info) when Session =:= self() ->
+    Stanzas = undelivered(),
+    _ = erase(?UNDELIVERED),
+    lists:foreach(fun ejabberd_router:route/1, Stanzas);
+session_removed(_Sid, _Jid, _Info) ->
+    ok.
 
 %% The server's own elements make no document where they use a prefix of the stream's header. They are for this client
 %% alone.

@@ -42,6 +42,7 @@ configure(_Host) -> configure().
 %% Tells the library what ejabberd is configured to.
 -spec configure() -> ok.
 configure() ->
+    lists:foreach(fun add_session_hook/1, ejabberd_option:hosts()),
     Hosts = bosh_hosts(),
     ok = persistent_term:put(?BOSH_HOSTS, Hosts),
     BoshHosts = [{Host, bosh_options(Host)} || Host <- Hosts],
@@ -55,6 +56,10 @@ configure() ->
         origins => [string:lowercase(Origin) || Origin <- ejabberd_option:websocket_origin()],
         bosh_hosts => maps:from_list(BoshHosts)
     }).
+
+%% One that is there already is not added again.
+add_session_hook(Host) ->
+    ok = ejabberd_hooks:add(sm_remove_connection_hook, Host, megaphone_c2s_loop, session_removed, ?HOOK_PRIORITY).
 
 %% Whether the library was told of the hosts that have native BOSH now.
 -spec are_bosh_hosts_known() -> boolean().
