@@ -1,7 +1,8 @@
 //! The node's end of a handshake.
 
 use super::Nonce;
-use super::message::{self, AUTH, CHALLENGE, Fields, Gatherer, HELLO, MAGIC, REFUSE, WELCOME};
+use super::course::Course;
+use super::message::{self, AUTH, CHALLENGE, Fields, HELLO, MAGIC, REFUSE, WELCOME};
 use crate::link::secret::{Prover, Transcript};
 use crate::link::{Config, Failure, LinkId, Params, Refusal, VERSION};
 use crate::time::Time;
@@ -35,7 +36,6 @@ enum Phase {
     Auth,
     /// The owner is to answer.
     Asked,
-    Over,
 }
 
 /// The node's end of a connection's handshake.
@@ -50,11 +50,9 @@ pub struct Acceptor {
     config: Arc<Config>,
     nonce: Nonce,
     transcript: Transcript,
-    gatherer: Gatherer,
+    course: Course,
     phase: Phase,
     hello: Option<(LinkId, u32, u64, String, String)>,
-    out: Vec<u8>,
-    due: Time,
 }
 
 impl Acceptor {
@@ -62,13 +60,11 @@ impl Acceptor {
     pub fn new(config: Arc<Config>, nonce: Nonce, binding: &[u8], now: Time) -> Self {
         Self {
             transcript: Transcript::new(config.secret.clone(), binding),
-            due: now.after(config.handshake_timeout),
+            course: Course::new(now.after(config.handshake_timeout)),
             config,
             nonce,
-            gatherer: Gatherer::default(),
             phase: Phase::Hello,
             hello: None,
-            out: Vec::new(),
         }
     }
 
@@ -76,30 +72,24 @@ impl Acceptor {
     pub fn handle_input(&mut self, input: &mut &[u8]) -> Result<Option<Request>, Failure> {
         let result = self.take(input);
         if result.is_err() {
-            self.phase = Phase::Over;
+            self.course.end();
         }
         result
     }
 
     /// The time of [`poll_timeout`](Self::poll_timeout) has come; earlier does no harm.
     pub fn handle_timeout(&mut self, now: Time) -> Result<(), Failure> {
-        if self.poll_timeout().is_none_or(|due| now < due) {
-            return Ok(());
-        }
-        self.phase = Phase::Over;
-        Err(Failure::Timeout)
+        self.course.handle_timeout(now)
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Time> {
-        (self.phase != Phase::Over).then_some(self.due)
+        self.course.poll_timeout()
     }
 
     /// Appends what is to be written. Whether there was any.
     pub fn poll_transmit(&mut self, out: &mut Vec<u8>) -> bool {
-        let has_some = !self.out.is_empty();
-        out.append(&mut self.out);
-        has_some
+        self.course.poll_transmit(out)
     }
 
     /// The connection is the link's, of which so much was received: none for a new one.
@@ -115,11 +105,12 @@ impl Acceptor {
     fn take(&mut self, input: &mut &[u8]) -> Result<Option<Request>, Failure> {
         loop {
             let (magic, wanted): (&[u8], _) = match self.phase {
+                _ if self.course.is_over() => return Ok(None),
                 Phase::Hello => (MAGIC, HELLO),
                 Phase::Auth => (b"", AUTH),
-                Phase::Asked | Phase::Over => return Ok(None),
+                Phase::Asked => return Ok(None),
             };
-            let Some(message) = self.gatherer.take(input, magic, &[wanted])? else {
+            let Some(message) = self.course.gatherer.take(input, magic, &[wanted])? else {
                 return Ok(None);
             };
             if self.phase == Phase::Auth {
@@ -134,14 +125,14 @@ impl Acceptor {
         let (lowest, highest) = versions(&mut fields).ok_or(Failure::NotALink)?;
         if !(lowest..=highest).contains(&VERSION) {
             let [a, b] = VERSION.to_be_bytes();
-            message::write(REFUSE, &[1, a, b, a, b], &mut self.out);
+            message::write(REFUSE, &[1, a, b, a, b], &mut self.course.out);
             return Err(Failure::Version(lowest, highest));
         }
         self.hello = Some(read_hello(&mut fields).ok_or(Failure::NotALink)?);
         self.transcript.add(hello);
         let body = [&VERSION.to_be_bytes()[..], &self.nonce].concat();
-        message::write(CHALLENGE, &body, &mut self.out);
-        self.transcript.add(&self.out);
+        message::write(CHALLENGE, &body, &mut self.course.out);
+        self.transcript.add(&self.course.out);
         self.phase = Phase::Auth;
         Ok(())
     }
@@ -150,7 +141,7 @@ impl Acceptor {
         let (said, proof) = message::split_proof(auth).ok_or(Failure::NotALink)?;
         self.transcript.add(said);
         if !self.transcript.is_proof(Prover::Ecm, proof) {
-            message::write(REFUSE, &[2, 0, 0, 0, 0], &mut self.out);
+            message::write(REFUSE, &[2, 0, 0, 0, 0], &mut self.course.out);
             return Err(Failure::NotAuthenticated);
         }
         self.transcript.add(proof);
@@ -166,20 +157,21 @@ impl Acceptor {
     }
 
     fn answer(&mut self, status: u8, received: u64) {
-        if std::mem::replace(&mut self.phase, Phase::Over) != Phase::Asked {
+        if self.phase != Phase::Asked || self.course.is_over() {
             return;
         }
+        self.course.end();
         let mut body = vec![status];
         body.extend_from_slice(&received.to_be_bytes());
         self.config.params().encode(&mut body);
         message::push_name(&self.config.name, &mut body);
         let end = body.len();
         body.resize(end + crate::link::secret::PROOF, 0);
-        let from = self.out.len();
-        message::write(WELCOME, &body, &mut self.out);
-        let proof_at = self.out.len() - crate::link::secret::PROOF;
-        self.transcript.add(&self.out[from..proof_at]);
-        self.out[proof_at..].copy_from_slice(&self.transcript.proof(Prover::Node));
+        let from = self.course.out.len();
+        message::write(WELCOME, &body, &mut self.course.out);
+        let proof_at = self.course.out.len() - crate::link::secret::PROOF;
+        self.transcript.add(&self.course.out[from..proof_at]);
+        self.course.out[proof_at..].copy_from_slice(&self.transcript.proof(Prover::Node));
     }
 }
 

@@ -1,7 +1,8 @@
 //! The ECM's end of a handshake.
 
 use super::Nonce;
-use super::message::{self, AUTH, CHALLENGE, Fields, Gatherer, HELLO, MAGIC, REFUSE, WELCOME};
+use super::course::Course;
+use super::message::{self, AUTH, CHALLENGE, Fields, HELLO, MAGIC, REFUSE, WELCOME};
 use crate::link::secret::{PROOF, Prover, Transcript};
 use crate::link::{Config, Failure, LinkId, Params, Refusal, VERSION};
 use crate::time::Time;
@@ -22,19 +23,16 @@ pub struct Welcome {
 enum Phase {
     Challenge,
     Welcome,
-    Over,
 }
 
 /// The ECM's end of a connection's handshake. To be called as [`Acceptor`](super::Acceptor) is.
 pub struct Dialer {
     config: Arc<Config>,
     transcript: Transcript,
-    gatherer: Gatherer,
+    course: Course,
     phase: Phase,
     to: String,
     is_new: bool,
-    out: Vec<u8>,
-    due: Time,
 }
 
 impl Dialer {
@@ -59,54 +57,47 @@ impl Dialer {
         body.extend_from_slice(&received.to_be_bytes());
         message::push_name(&config.name, &mut body);
         message::push_name(to, &mut body);
-        let mut out = MAGIC.to_vec();
-        message::write(HELLO, &body, &mut out);
+        let mut course = Course::new(now.after(config.handshake_timeout));
+        course.out.extend_from_slice(MAGIC);
+        message::write(HELLO, &body, &mut course.out);
         let mut transcript = Transcript::new(config.secret.clone(), binding);
-        transcript.add(&out);
-        let due = now.after(config.handshake_timeout);
-        let gatherer = Gatherer::default();
+        transcript.add(&course.out);
         let (to, is_new) = (to.to_owned(), attempt == 0);
-        Self { config, transcript, gatherer, phase: Phase::Challenge, to, is_new, out, due }
+        Self { config, transcript, course, phase: Phase::Challenge, to, is_new }
     }
 
     /// Takes bytes off the front of `input` up to the end of the handshake.
     pub fn handle_input(&mut self, input: &mut &[u8]) -> Result<Option<Welcome>, Failure> {
         let result = self.take(input);
         if !matches!(result, Ok(None)) {
-            self.phase = Phase::Over;
+            self.course.end();
         }
         result
     }
 
     /// The time of [`poll_timeout`](Self::poll_timeout) has come; earlier does no harm.
     pub fn handle_timeout(&mut self, now: Time) -> Result<(), Failure> {
-        if self.poll_timeout().is_none_or(|due| now < due) {
-            return Ok(());
-        }
-        self.phase = Phase::Over;
-        Err(Failure::Timeout)
+        self.course.handle_timeout(now)
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Time> {
-        (self.phase != Phase::Over).then_some(self.due)
+        self.course.poll_timeout()
     }
 
     /// Appends what is to be written. Whether there was any.
     pub fn poll_transmit(&mut self, out: &mut Vec<u8>) -> bool {
-        let has_some = !self.out.is_empty();
-        out.append(&mut self.out);
-        has_some
+        self.course.poll_transmit(out)
     }
 
     fn take(&mut self, input: &mut &[u8]) -> Result<Option<Welcome>, Failure> {
         loop {
             let wanted = match self.phase {
+                _ if self.course.is_over() => return Ok(None),
                 Phase::Challenge => CHALLENGE,
                 Phase::Welcome => WELCOME,
-                Phase::Over => return Ok(None),
             };
-            let Some(message) = self.gatherer.take(input, b"", &[wanted, REFUSE])? else {
+            let Some(message) = self.course.gatherer.take(input, b"", &[wanted, REFUSE])? else {
                 return Ok(None);
             };
             match message.first() {
@@ -134,7 +125,7 @@ impl Dialer {
         self.transcript.add(&auth[..proof_at]);
         auth[proof_at..].copy_from_slice(&self.transcript.proof(Prover::Ecm));
         self.transcript.add(&auth[proof_at..]);
-        self.out.append(&mut auth);
+        self.course.out.append(&mut auth);
         self.phase = Phase::Welcome;
         Ok(())
     }

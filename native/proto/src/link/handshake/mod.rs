@@ -4,6 +4,7 @@
 //! HELLO (ECM), CHALLENGE (node), AUTH (ECM), WELCOME (node); see `docs/link.md`.
 
 mod accept;
+mod course;
 mod dial;
 mod message;
 
