@@ -118,12 +118,18 @@ fn send_large<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>> 
     write(env, id, data, Effort::Large)
 }
 
-fn write<'a>(env: Env<'a>, id: u64, data: Term<'a>, effort: Effort) -> NifResult<Term<'a>> {
+/// The bytes, or what the caller is answered in their place.
+fn iodata<'a>(env: Env<'a>, data: Term<'a>, effort: Effort) -> Result<Binary<'a>, Term<'a>> {
     if !effort::take_on(env, effort, data) {
-        return Ok(atoms::large().encode(env));
+        return Err(atoms::large().encode(env));
     }
-    let Ok(bytes) = Binary::from_iolist(data) else {
-        return Ok(terms::error(env, Error::Invalid));
+    Binary::from_iolist(data).map_err(|_| terms::error(env, Error::Invalid))
+}
+
+fn write<'a>(env: Env<'a>, id: u64, data: Term<'a>, effort: Effort) -> NifResult<Term<'a>> {
+    let bytes = match iodata(env, data, effort) {
+        Ok(bytes) => bytes,
+        Err(answer) => return Ok(answer),
     };
     let system = system()?;
     let caller = env.pid();
@@ -263,11 +269,9 @@ fn unrecv_large<'a>(env: Env<'a>, id: u64, data: Term<'a>) -> NifResult<Term<'a>
 }
 
 fn unread<'a>(env: Env<'a>, id: u64, data: Term<'a>, effort: Effort) -> NifResult<Term<'a>> {
-    if !effort::take_on(env, effort, data) {
-        return Ok(atoms::large().encode(env));
-    }
-    let Ok(bytes) = Binary::from_iolist(data) else {
-        return Ok(terms::error(env, Error::Invalid));
+    let bytes = match iodata(env, data, effort) {
+        Ok(bytes) => bytes,
+        Err(answer) => return Ok(answer),
     };
     let system = system()?;
     Ok(match conn(id).and_then(|conn| system.unread(conn, &bytes, effort)) {
