@@ -3,7 +3,7 @@
 
 -export([listener_started/0, c2s_limits/0, max_stanza/1, are_bosh_hosts_known/0]).
 %% Hooks of ejabberd.
--export([configure/0, configure/1, release_changed_listeners/0, say_goodbye/0]).
+-export([configure/0, configure/1, add_session_hook/1, release_changed_listeners/0, say_goodbye/0]).
 
 %% ejabberd's.
 -include("logger.hrl").
@@ -31,6 +31,8 @@ listener_started() ->
     ok = ejabberd_hooks:add(config_reloaded, ?MODULE, configure, ?HOOK_PRIORITY),
     ok = ejabberd_hooks:add(config_reloaded, ?MODULE, release_changed_listeners, ?RELEASE_PRIORITY),
     ok = ejabberd_hooks:add(host_up, ?MODULE, configure, ?HOOK_PRIORITY),
+    ok = ejabberd_hooks:add(host_up, ?MODULE, add_session_hook, ?HOOK_PRIORITY),
+    lists:foreach(fun add_session_hook/1, ejabberd_option:hosts()),
     ok = ejabberd_hooks:add(host_down, ?MODULE, configure, ?HOOK_PRIORITY),
     ok = ejabberd_hooks:add(ejabberd_stopping, ?MODULE, say_goodbye, ?HOOK_PRIORITY),
     configure().
@@ -42,7 +44,6 @@ configure(_Host) -> configure().
 %% Tells the library what ejabberd is configured to.
 -spec configure() -> ok.
 configure() ->
-    lists:foreach(fun add_session_hook/1, ejabberd_option:hosts()),
     Hosts = bosh_hosts(),
     ok = persistent_term:put(?BOSH_HOSTS, Hosts),
     BoshHosts = [{Host, bosh_options(Host)} || Host <- Hosts],
@@ -57,9 +58,10 @@ configure() ->
         bosh_hosts => maps:from_list(BoshHosts)
     }).
 
-%% One that is there already is not added again.
+%% host_up.
+-spec add_session_hook(Host :: binary()) -> ok.
 add_session_hook(Host) ->
-    ok = ejabberd_hooks:add(sm_remove_connection_hook, Host, megaphone_c2s_loop, session_removed, ?HOOK_PRIORITY).
+    ejabberd_hooks:add(sm_remove_connection_hook, Host, megaphone_c2s_loop, session_removed, ?HOOK_PRIORITY).
 
 %% Whether the library was told of the hosts that have native BOSH now.
 -spec are_bosh_hosts_known() -> boolean().
