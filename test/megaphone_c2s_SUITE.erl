@@ -116,8 +116,7 @@ whitespace_is_no_stanza(Config) ->
 
 cut_connection_ends_the_session(Config) ->
     {Socket, Jid} = login(c2s_port(Config), account(Config)),
-    ok = inet:setopts(Socket, [{linger, {true, 0}}]),
-    ok = gen_tcp:close(Socket),
+    ok = megaphone_ct_xmpp:reset(Socket),
     await_event(Config, {session_ended, list_to_binary(Jid)}).
 
 %% More than all socket buffers hold, at a thousand bytes a second: the sender has to stop. Without a shaper the server

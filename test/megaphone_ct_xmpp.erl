@@ -2,7 +2,8 @@
 %% log in by PLAIN.
 -module(megaphone_ct_xmpp).
 
--export([login/2, negotiate/3, header/0, auth/1, bind/0, jid/1, ping/2, await/2, trailing/1]).
+-export([login/2, negotiate/3, enable_resumption/1, reset/1, resume/4]).
+-export([header/0, auth/1, bind/0, jid/1, ping/2, await/2, trailing/1]).
 -export([bosh_login/2, bosh_login/3, bosh_post/3, bosh_response/2, bosh_exchange/4, bosh_http_response/1,
          bosh_hang_up/1]).
 -export([bosh_new/2, bosh_created/2, bosh_create/0, bosh_restart/0, bosh_request/3, bosh_send/2, bosh_at/2,
@@ -26,17 +27,45 @@
 %% Logs in at a port of 127.0.0.1, without presence.
 -spec login(inet:port_number(), megaphone_ct_client:account()) -> {gen_tcp:socket(), FullJid :: string()}.
 login(Port, Account) ->
-    Socket = megaphone_ct_http:connect(Port),
-    Exchange = fun(Bytes, Expression) -> ok = gen_tcp:send(Socket, Bytes), await(Socket, Expression) end,
+    {Socket, Exchange} = connection(Port),
     {Socket, negotiate(Exchange, header(), Account)}.
+
+connection(Port) ->
+    Socket = megaphone_ct_http:connect(Port),
+    {Socket, fun(Bytes, Expression) -> ok = gen_tcp:send(Socket, Bytes), await(Socket, Expression) end}.
 
 %% Logs in and binds a resource with streams that have this header.
 -spec negotiate(exchange(), iodata(), megaphone_ct_client:account()) -> FullJid :: string().
 negotiate(Exchange, Header, Account) ->
+    ok = authenticate(Exchange, Header, Account),
+    jid(Exchange(bind(), "</iq>")).
+
+authenticate(Exchange, Header, Account) ->
     _ = Exchange(Header, "</stream:features>"),
     _ = Exchange(auth(Account), "<success"),
     _ = Exchange(Header, "</stream:features>"),
-    jid(Exchange(bind(), "</iq>")).
+    ok.
+
+%% Has the session wait when its connection breaks (XEP-0198, 5). Its identifier.
+-spec enable_resumption(gen_tcp:socket()) -> string().
+enable_resumption(Socket) ->
+    ok = gen_tcp:send(Socket, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>"),
+    {match, [Id]} = re:run(await(Socket, "<enabled[^>]*>"), " id='([^']+)'", [{capture, all_but_first, list}]),
+    Id.
+
+%% Breaks a connection.
+-spec reset(gen_tcp:socket()) -> ok.
+reset(Socket) ->
+    ok = inet:setopts(Socket, [{linger, {true, 0}}]),
+    gen_tcp:close(Socket).
+
+%% Resumes that session on another connection, and returns what has come until the regular expression is found in it.
+-spec resume(inet:port_number(), megaphone_ct_client:account(), Id :: string(), Expression :: string()) ->
+    {gen_tcp:socket(), binary()}.
+resume(Port, Account, Id, Expression) ->
+    {Socket, Exchange} = connection(Port),
+    ok = authenticate(Exchange, header(), Account),
+    {Socket, Exchange(["<resume xmlns='urn:xmpp:sm:3' h='0' previd='", Id, "'/>"], Expression)}.
 
 -spec header() -> iodata().
 header() ->

@@ -257,24 +257,15 @@ reload_keeps_packed_sessions(Config) ->
 %% The process that waits for its client hands its state to the next one (XEP-0198, 5).
 packed_session_is_resumed(Config) ->
     {Account, Socket, Jid} = online(Config),
-    ok = gen_tcp:send(Socket, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>"),
-    {match, [Id]} = re:run(await(Socket, "<enabled[^>]*>"), " id='([^']+)'", [{capture, all_but_first, list}]),
+    Id = megaphone_ct_xmpp:enable_resumption(Socket),
     Session = session(Config, Jid),
     ok = in_node(Config, await_packed, [Session]),
-    ok = inet:setopts(Socket, [{linger, {true, 0}}]),
-    ok = gen_tcp:close(Socket),
+    ok = megaphone_ct_xmpp:reset(Socket),
     ok = megaphone_ct_sessions:await_event(Config, {session_pending, list_to_binary(Jid)}),
     ok = in_node(Config, route, [list_to_binary(Jid), <<"meanwhile">>]),
     ok = in_node(Config, await_packed, [Session]),
-    Again = megaphone_ct_http:connect(proplists:get_value(port, Config)),
-    ok = gen_tcp:send(Again, megaphone_ct_xmpp:header()),
-    _ = await(Again, "</stream:features>"),
-    ok = gen_tcp:send(Again, megaphone_ct_xmpp:auth(Account)),
-    _ = await(Again, "<success"),
-    ok = gen_tcp:send(Again, megaphone_ct_xmpp:header()),
-    _ = await(Again, "</stream:features>"),
-    ok = gen_tcp:send(Again, ["<resume xmlns='urn:xmpp:sm:3' h='0' previd='", Id, "'/>"]),
-    ?assertMatch({match, _}, re:run(await(Again, "meanwhile.*</message>"), "<resumed")),
+    {Again, Came} = megaphone_ct_xmpp:resume(proplists:get_value(port, Config), Account, Id, "meanwhile.*</message>"),
+    ?assertMatch({match, _}, re:run(Came, "<resumed")),
     ?assertNotEqual(Session, session(Config, Jid)),
     ok = gen_tcp:close(Again).
 

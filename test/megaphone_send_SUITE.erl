@@ -79,8 +79,7 @@ kick_ends_a_session_that_waits(Config) ->
 closed_connection_ends_a_session_that_waits(Config) ->
     {Socket, Jid} = online(Config, c2s_port(Config)),
     ok = fill(Config, Jid, 1, 100, 100_000),
-    ok = inet:setopts(Socket, [{linger, {true, 0}}]),
-    ok = gen_tcp:close(Socket),
+    ok = megaphone_ct_xmpp:reset(Socket),
     ok = ended(Config, Jid),
     ok = assert_stored_up_to(Config, Jid, 100).
 
@@ -89,8 +88,7 @@ messages_behind_a_closed_connection_are_stored(Config) ->
     {Socket, Jid} = online(Config, c2s_port(Config)),
     Session = megaphone_ct_sessions:session(Config, Jid),
     ok = call(Config, sys, suspend, [Session]),
-    ok = inet:setopts(Socket, [{linger, {true, 0}}]),
-    ok = gen_tcp:close(Socket),
+    ok = megaphone_ct_xmpp:reset(Socket),
     ok = call(Config, ?MODULE, route, [list_to_binary(Jid), 1, 50, 10]),
     ok = call(Config, sys, resume, [Session]),
     ok = ended(Config, Jid),

@@ -14,7 +14,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -import(megaphone_ct_sessions, [account/1, c2s_port/1, call/4, ejabberd/1]).
--import(megaphone_ct_xmpp, [login/2, await/2, ping/2, header/0, auth/1, bosh_login/2, bosh_exchange/4]).
+-import(megaphone_ct_xmpp, [login/2, await/2, ping/2, bosh_login/2, bosh_exchange/4]).
 
 %% Of each transport.
 -define(USERS, 10).
@@ -68,20 +68,15 @@ unique() -> "p" ++ integer_to_list(erlang:unique_integer([positive])).
 %% A user whose connection breaks, and whose session waits for the next one (XEP-0198, 5).
 away(Config, Account) ->
     {Socket, Jid} = login(c2s_port(Config), Account),
-    ok = gen_tcp:send(Socket, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>"),
-    {match, [Id]} = re:run(await(Socket, "<enabled[^>]*>"), " id='([^']+)'", [{capture, all_but_first, list}]),
-    ok = inet:setopts(Socket, [{linger, {true, 0}}]),
-    ok = gen_tcp:close(Socket),
+    Id = megaphone_ct_xmpp:enable_resumption(Socket),
+    ok = megaphone_ct_xmpp:reset(Socket),
     ok = megaphone_ct_sessions:await_event(Config, {session_pending, list_to_binary(Jid)}),
     {Account, Id}.
 
 resume(Config, {Account, Id}) ->
-    Socket = megaphone_ct_http:connect(c2s_port(Config)),
-    [begin ok = gen_tcp:send(Socket, Bytes), _ = await(Socket, Expression) end
-     || {Bytes, Expression} <- [{header(), "</stream:features>"}, {auth(Account), "<success"},
-                                {header(), "</stream:features>"},
-                                {["<resume xmlns='urn:xmpp:sm:3' h='0' previd='", Id, "'/>"], "<resumed"},
-                                {"</stream:stream>", "</stream:stream>"}]],
+    {Socket, _} = megaphone_ct_xmpp:resume(c2s_port(Config), Account, Id, "<resumed"),
+    ok = gen_tcp:send(Socket, "</stream:stream>"),
+    _ = await(Socket, "</stream:stream>"),
     ok = gen_tcp:close(Socket).
 
 %% The processes of their sessions.
