@@ -10,7 +10,8 @@
 
 -export([load/0]).
 -export([start/1, stop/0, set_process_room/1, stats/0, connections/0, waker/0, wake/0]).
--export([listen/3, listener_guard/1, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2]).
+-export([listen/3, listener_guard/1, close_listener/1, close_connections/1, listener_info/1, set_starter/2]).
+-export([accept/1, cancel_accept/2]).
 -export([handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1]).
 -export([unrecv/2, unrecv_large/2]).
 -export([send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1]).
@@ -27,7 +28,8 @@
 -export_type([xmpp_socket/0, xmpp_settings/0, xmpp_facts/0, xmpp_packet/0, xmpp_event/0]).
 
 -nifs([start/1, stop/0, set_process_room/1, stats/0, connections/0, waker/0, wake/0,
-       listen/3, listener_guard/1, close_listener/1, close_connections/1, listener_info/1, set_starter/2, accept/1, cancel_accept/2,
+       listen/3, listener_guard/1, close_listener/1, close_connections/1, listener_info/1, set_starter/2,
+       accept/1, cancel_accept/2,
        handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2, unrecv_large/2,
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
        controlling_process/3, owner/1, monitor/1, cancel_monitor/1,

@@ -78,8 +78,8 @@ impl<H: Host> System<H> {
     }
 
     /// Somebody else starts handlers from here on, and is told of all that wait for one: what its predecessor was told
-    /// may have ended with it. Of some it may hear twice, and connections have new names: the former ones are stale. Takes time in proportion to all connections and sessions; locks
-    /// one at a time.
+    /// may have ended with it. Of some it may hear twice, and connections have new names: the former ones are stale. Takes
+    /// time in proportion to all connections and sessions; locks one at a time.
     pub fn set_starter(
         &self,
         id: ListenerId,
