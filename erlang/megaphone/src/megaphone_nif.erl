@@ -10,7 +10,7 @@
 
 -export([load/0]).
 -export([start/1, stop/0, set_process_room/1, stats/0, connections/0, waker/0, wake/0]).
--export([listen/3, listener_guard/1, close_listener/1, close_connections/1, listener_info/1, set_starter/2]).
+-export([listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2]).
 -export([accept/1, cancel_accept/2]).
 -export([handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1]).
 -export([unrecv/2, unrecv_large/2]).
@@ -28,7 +28,7 @@
 -export_type([xmpp_socket/0, xmpp_settings/0, xmpp_facts/0, xmpp_packet/0, xmpp_event/0]).
 
 -nifs([start/1, stop/0, set_process_room/1, stats/0, connections/0, waker/0, wake/0,
-       listen/3, listener_guard/1, close_listener/1, close_connections/1, listener_info/1, set_starter/2,
+       listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2,
        accept/1, cancel_accept/2,
        handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2, unrecv_large/2,
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
@@ -76,6 +76,7 @@
     delivery => binary | list,
     send_timeout => timeout(),
     send_timeout_close => boolean(),
+    shut_with_owner => boolean(),  % no other descriptor of the socket listens when Owner has died
     max_stanza => pos_integer(),                        % mode xmpp
     proxy_protocol => boolean() | [{inet:ip_address(), 0..128}],  % see megaphone:options(); not in mode accept
     routes => [{Path :: binary(), websocket | bosh}],   % mode http: paths that need no handler, compared as ejabberd_http does
@@ -220,11 +221,6 @@ wake() -> ?NOT_LOADED.
 -spec listen(Fd :: non_neg_integer(), Owner :: pid(), listen_options()) ->
     {ok, listener()} | {error, closed | inet:posix()}.
 listen(_Fd, _Owner, _Options) -> ?NOT_LOADED.
-
-%% While any process or table has the result, nothing; then the addresses of Owner's listeners are free, though their sockets
-%% may have to be closed yet.
--spec listener_guard(Owner :: pid()) -> Guard :: reference().
-listener_guard(_Owner) -> ?NOT_LOADED.
 
 -spec close_listener(listener()) -> ok | {error, closed}.
 close_listener(_Listener) -> ?NOT_LOADED.

@@ -89,9 +89,10 @@ serve(Module, ListenSocket, Handlers, Options) ->
     _ = put(?MODULE, Module),
     ok = ensure_megaphone(Module, ListenSocket),
     ok = megaphone_ejabberd:listener_started(),
-    ok = guard(),
+    %% ejabberd's supervisor opens the port again as soon as it hears of this process's end, so often, while it is not free,
+    %% that it gives up, and all of ejabberd with it. OTP closes its descriptor of the socket later.
     Spec = #{name => {Module, self()}, place => ListenSocket, owner => self(), handlers => Handlers,
-             options => Options, group_leader => group_leader()},
+             options => Options#{shut_with_owner => true}, group_leader => group_leader()},
     Serving = watch(#serving{module = Module, socket = ListenSocket, spec = Spec}),
     _ = erlang:send_after(?LOOK_INTERVAL, self(), look),
     case start(Serving) of
@@ -150,15 +151,6 @@ number(#serving{spec = #{name := Name}, listener = Former}) ->
     end.
 
 %% As long as this process lives, the listener accepts. ejabberd ends it on a reload or a stop.
-%% ejabberd's supervisor opens the port again as soon as it hears of this process's end, so often, while it is not free, that
-%% it gives up, and all of ejabberd with it. The library hears of the end later: monitors fire after links. Tables go before
-%% both. So the port is free when the last reference to a guard goes, which is in a table of this process, and not on its heap.
-guard() ->
-    Owner = self(),
-    Table = ets:new(?MODULE, [public]),
-    {Pid, Monitor} = spawn_monitor(fun() -> ets:insert(Table, {guard, megaphone_nif:listener_guard(Owner)}) end),
-    receive {'DOWN', Monitor, process, Pid, normal} -> ok end.
-
 -spec wait(#serving{}) -> no_return().
 wait(#serving{module = Module} = Serving) ->
     receive

@@ -58,8 +58,7 @@ impl<H: Host> Engine<H> {
                         return Accepted::Unwatched(error);
                     }
                 }
-                // INVAL: it has been shut, and is about to be closed.
-                Err(Errno::AGAIN | Errno::INVAL) => return Accepted::All,
+                Err(Errno::AGAIN) => return Accepted::All,
                 // What is wrong with a connection that is gone before it was accepted: see accept(2).
                 Err(
                     Errno::INTR

@@ -62,6 +62,9 @@ pub struct ListenerConfig {
     pub response_headers: Vec<u8>,
     /// Connections begin with a PROXY header, and have its addresses. Not in mode Accept. Default none: they do not.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// The socket is the owner's alone: at its end nothing listens any more, though another descriptor of the socket may be
+    /// closed later. Default false: who has another descriptor goes on.
+    pub shut_with_owner: bool,
     /// Of every connection.
     pub options: SocketOptions,
 }
@@ -82,6 +85,7 @@ impl Default for ListenerConfig {
             routes: Vec::new(),
             response_headers: Vec::new(),
             proxy_protocol: None,
+            shut_with_owner: false,
             options: SocketOptions::default(),
         }
     }

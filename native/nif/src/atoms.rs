@@ -10,7 +10,7 @@ rustler::atoms! {
     list, listener, listeners, local, low_watermark, max_connections, megaphone_socket, mode, nodelay, none,
     not_owner, not_started, ok, once, outbound, owner, packet, packet_size, phase, raw, reactor_panic,
     reactors, reason, ready, recbuf, recv_cnt, recv_high_watermark, recv_max, recv_oct, reuseaddr, scheme,
-    send_cnt, send_max, send_oct, send_pend, send_timeout, send_timeout_close, show_econnreset, sndbuf,
+    send_cnt, send_max, send_oct, send_pend, send_timeout, send_timeout_close, show_econnreset, shut_with_owner, sndbuf,
     socket, soon, start_timeout, tcp, tcp_closed, tcp_error, tcp_passive, tos, true_ = "true", undefined, wait,
     descriptor_limit, accept, starter, backlog, max_head, max_chunked_body, head_timeout, body_timeout,
     idle_timeout, handler_linger, zero_ends_request, delivery, log, read, write, read_write, paused,

@@ -207,12 +207,6 @@ pub(crate) fn watch_listener(env: Env<'_>, process: LocalPid, listener: Listener
     add(Some(env), process, Owned::Listener(listener))
 }
 
-/// Those that close when a process ends.
-pub(crate) fn listeners_of(pid: LocalPid) -> Vec<ListenerId> {
-    let owners = LISTENER_OWNERS.lock();
-    owners.iter().filter(|(_, owner)| **owner == pid).map(|(listener, _)| *listener).collect()
-}
-
 /// Those of a process that has ended.
 fn take_listeners(pid: LocalPid) -> Vec<ListenerId> {
     LISTENER_OWNERS.lock().extract_if(|_, owner| *owner == pid).map(|(listener, _)| listener).collect()

@@ -1,13 +1,12 @@
 //! Listeners.
 
 use crate::decode::{entry, ip_address, millis, positive, timeout};
-use crate::host::{CallerSink, Pid, Waiter, listeners_of, unwatch_listener, watch_listener};
+use crate::host::{CallerSink, Pid, Waiter, unwatch_listener, watch_listener};
 use crate::system::system;
 use crate::{atoms, fd, terms};
 use megaphone_core::{ListenerConfig, ListenerId, Mode, Network, Path, ProxyProtocol, Route, Service};
 use rustler::types::atom::Atom;
-use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, Resource, ResourceArc, Term};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, Term};
 
 /// Networks that a listener may trust. Each is looked at for each connection, and here.
 const MAX_NETWORKS: usize = 256;
@@ -81,6 +80,8 @@ fn set_listener_option(config: &mut ListenerConfig, key: Atom, value: Term<'_>) 
         config.options.send_timeout = timeout(value)?;
     } else if key == atoms::send_timeout_close() {
         config.options.send_timeout_close = value.decode()?;
+    } else if key == atoms::shut_with_owner() {
+        config.shut_with_owner = value.decode()?;
     } else if key == atoms::max_stanza() {
         config.max_stanza = positive(value)?;
     } else if key == atoms::routes() {
@@ -133,28 +134,6 @@ fn close_listener(env: Env<'_>, id: u32) -> NifResult<Term<'_>> {
 fn set_starter(env: Env<'_>, id: u32, starter: LocalPid) -> NifResult<Term<'_>> {
     let set = system()?.set_starter(ListenerId(id), Pid(starter), &mut CallerSink { env });
     Ok(set.map_or_else(|error| terms::error(env, error), |()| atoms::ok().encode(env)))
-}
-
-/// Frees the addresses of a process's listeners when the last reference goes.
-struct Guard(LocalPid);
-
-#[rustler::resource_impl]
-impl Resource for Guard {}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // A panic here would end the VM.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            if let Ok(system) = system() {
-                listeners_of(self.0).into_iter().for_each(|listener| system.shut_listener(listener));
-            }
-        }));
-    }
-}
-
-#[rustler::nif]
-fn listener_guard(owner: LocalPid) -> ResourceArc<Guard> {
-    ResourceArc::new(Guard(owner))
 }
 
 /// Closes all connections and sessions of a listener, hence not on a normal scheduler.

@@ -61,17 +61,6 @@ impl<H: Host> System<H> {
         self.engine.close_listener(id, sink)
     }
 
-    /// Has the kernel free the address of a listener that is about to be closed, and refuse whom nobody has accepted. Other
-    /// descriptors of the socket listen no longer, either. Doesn't wait.
-    pub fn shut_listener(&self, id: ListenerId) {
-        if let Some(listener) = self.listener(id)
-            && let Some(fd) = &*listener.fd.lock()
-        {
-            // A socket that does not listen any more is what is wanted.
-            let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
-        }
-    }
-
     /// Figures of a listener that is open or has open connections.
     pub fn listener_info(&self, id: ListenerId) -> Result<ListenerInfo, Error> {
         self.listener(id).map(|listener| listener.info()).ok_or(Error::Closed)
@@ -238,6 +227,12 @@ impl<H: Host> Engine<H> {
     /// [`end_listener`](Self::end_listener).
     pub(crate) fn listener_owner_ended(&self, id: ListenerId) {
         if let Some(listener) = self.listener(id) {
+            if listener.config.shut_with_owner
+                && let Some(fd) = &*listener.fd.lock()
+            {
+                // One that does not listen any more is what is wanted.
+                let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
+            }
             self.free_port(&listener);
         }
     }

@@ -78,6 +78,21 @@ fn the_port_of_a_dead_process_is_free_at_once_and_who_waits_there_is_told() {
     eventually("it is forgotten", || node.system.listener_info(port.id).is_err());
 }
 
+#[test]
+fn another_descriptor_of_the_socket_listens_on_unless_it_is_shut_with_its_owner() {
+    for shut_with_owner in [false, true] {
+        let node = Node::with(config(1, 100));
+        let owner = node.spawn();
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap();
+        let listening = ListenerConfig { shut_with_owner, ..ListenerConfig::default() };
+        let id = node.system.listen(other.try_clone().unwrap().into(), listening, None).unwrap();
+        node.system.process_ended(owner.pid, vec![Owned::Listener(id)], &[id]);
+        assert_eq!(std::net::TcpListener::bind(address).is_ok(), shut_with_owner);
+        assert_eq!(TcpStream::connect(address).is_err(), shut_with_owner);
+    }
+}
+
 /// Tells when it has been asked with a connection locked, and keeps the lock until it is told to go on.
 struct Holding(Sender<()>, Receiver<()>);
 
