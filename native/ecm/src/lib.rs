@@ -3,5 +3,6 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod control;
 pub mod logging;
 pub mod settings;
