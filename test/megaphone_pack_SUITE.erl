@@ -6,7 +6,9 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2]).
--export([state_comes_back_equal/1, idle_process_packs_and_a_message_unpacks/1, process_dictionary_comes_back/1,
+-export([state_comes_back_equal/1, idle_process_packs_and_a_message_unpacks/1, process_woken_soon_sleeps_unpacked/1,
+         process_woken_soon_packs_when_it_has_slept/1, timer_of_a_process_that_is_awake_is_no_message/1,
+         process_dictionary_comes_back/1,
          sys_sees_the_state/1, traced_process_stays_traced/1, code_change_gets_the_state/1, report_shows_the_state/1,
          large_state_does_not_pack/1, switched_off_nothing_packs/1, throw_is_a_return_value/1,
          bytes_that_were_not_packed_are_refused/1]).
@@ -30,7 +32,9 @@ all() -> [{group, server}, {group, sessions}].
 
 groups() ->
     [{server, [],
-      [state_comes_back_equal, idle_process_packs_and_a_message_unpacks, process_dictionary_comes_back,
+      [state_comes_back_equal, idle_process_packs_and_a_message_unpacks, process_woken_soon_sleeps_unpacked,
+       process_woken_soon_packs_when_it_has_slept, timer_of_a_process_that_is_awake_is_no_message,
+       process_dictionary_comes_back,
        sys_sees_the_state, traced_process_stays_traced, code_change_gets_the_state, report_shows_the_state,
        large_state_does_not_pack, switched_off_nothing_packs, throw_is_a_return_value,
        bytes_that_were_not_packed_are_refused]},
@@ -46,7 +50,7 @@ init_per_group(sessions, Config) ->
     Started = megaphone_ct_sessions:start(megaphone, Config),
     Port = megaphone_ct_node:free_port(),
     ok = megaphone_ct_node:reload(ejabberd(Started),
-                                  [megaphone_ct_sessions:listener(Started, Port, ["hibernate_after: 1"])]),
+                                  [megaphone_ct_sessions:listener(Started, Port, ["hibernate_after: 1", "pack_after: 1"])]),
     [{port, Port} | Started].
 
 end_per_group(server, _Config) -> application:stop(megaphone);
@@ -75,6 +79,31 @@ idle_process_packs_and_a_message_unpacks(_Config) ->
     ok = await_packed(Server),
     ok = gen_server:cast(Server, {add, -1}),
     ?assertEqual([-1, 0 | lists:seq(1, 100)], gen_server:call(Server, get)).
+
+%% It would be packed and unpacked for each message.
+process_woken_soon_sleeps_unpacked(_Config) ->
+    Server = server(lists:seq(1, 100), #{pack_after => 3600000}),
+    ok = await_packed(Server),
+    [begin
+         Server ! {add, N},
+         ok = await_hibernation(Server),
+         ?assertMatch({dictionary, [_ | _]}, process_info(Server, dictionary))
+     end || N <- [0, -1]],
+    ?assertEqual([-1, 0 | lists:seq(1, 100)], gen_server:call(Server, get)).
+
+%% No message but the timer's wakes it: one that did would show that it had.
+process_woken_soon_packs_when_it_has_slept(_Config) ->
+    Server = server([], #{pack_after => 500}),
+    ok = await_packed(Server),
+    Server ! {add, 0},
+    ok = await_hibernation(Server),
+    ok = await_packed(Server),
+    ?assertEqual([0], gen_server:call(Server, get)).
+
+timer_of_a_process_that_is_awake_is_no_message(_Config) ->
+    Server = server([], #{}),
+    Server ! {timeout, make_ref(), '$megaphone_pack'},
+    ?assertEqual([], gen_server:call(Server, get)).
 
 process_dictionary_comes_back(_Config) ->
     Server = server([], #{}),
@@ -166,7 +195,7 @@ bytes_that_were_not_packed_are_refused(_Config) ->
     ?assertEqual(none, megaphone_nif:pack(200, <<"state">>)).
 
 server(State, Options) ->
-    proc_lib:spawn(?MODULE, enter, [{State, self()}, maps:merge(#{hibernate_after => 1, pack => 16384, kind => 3}, Options)]).
+    proc_lib:spawn(?MODULE, enter, [{State, self()}, maps:merge(#{hibernate_after => 1, pack => 16384, pack_after => 1, kind => 3}, Options)]).
 
 enter({State, Test}, Options) ->
     put(test, Test),
@@ -289,8 +318,8 @@ pack_is_an_option(Config) ->
     Values = [{"true", true}, {"false", false}, {"on", true}, {"off", false}, {"2000", true}, {"1000", false}],
     Listeners = [{megaphone_ct_node:free_port(), Value, Packs} || {Value, Packs} <- Values],
     ok = megaphone_ct_node:reload(ejabberd(Config), [
-        megaphone_ct_sessions:listener(Config, proplists:get_value(port, Config), ["hibernate_after: 1"]) |
-        [megaphone_ct_sessions:listener(Config, Port, ["hibernate_after: 1", "pack: " ++ Value])
+        megaphone_ct_sessions:listener(Config, proplists:get_value(port, Config), ["hibernate_after: 1", "pack_after: 1"]) |
+        [megaphone_ct_sessions:listener(Config, Port, ["hibernate_after: 1", "pack_after: 1", "pack: " ++ Value])
          || {Port, Value, _} <- Listeners]]),
     [begin
          {_, Socket, Jid} = online(Config, Port),

@@ -3,7 +3,11 @@
 %% gen_server keeps its state on the heap of a hibernating process, and shows it to sys as it is. This loop keeps
 %% the state, its own data and the process dictionary as one integer (see hibernate/2), and any message restores them before
 %% it is looked at. So callbacks, sys (get_state, replace_state, trace, code change) and reports see the real state only.
-%% While the process hibernates, process_info(Pid, dictionary) is empty.
+%% While the process hibernates packed, process_info(Pid, dictionary) is empty.
+%%
+%% To pack and unpack costs more than to hibernate. So a process that was woken within pack_after hibernates as it is the next
+%% time, and packs when it has slept for pack_after. One that sleeps longer than that between any two messages is
+%% packed all the time.
 %%
 %% Where this is not gen_server: the process has no parent, and there are no handle_continue and no {stop, _, Reply, _}.
 -module(megaphone_packing_server).
@@ -18,14 +22,22 @@
 -export_type([options/0]).
 
 %% hibernate_after: milliseconds without a message, as gen_server's. pack: states of at most so many bytes in external
-%% term format are packed, 0: none. kind: states of one kind are alike, 0 to 3.
--type options() :: #{hibernate_after := timeout(), pack := non_neg_integer(), kind := 0..3}.
+%% term format are packed, 0: none. pack_after: milliseconds of sleep that are worth packing, 0: any. kind: states of one
+%% kind are alike, 0 to 3.
+-type options() :: #{hibernate_after := timeout(), pack := non_neg_integer(), pack_after := non_neg_integer(),
+                     kind := 0..3}.
+
+%% The message of a timer: the process has slept for pack_after.
+-define(PACK, '$megaphone_pack').
 
 -record(loop, {
     module :: module(),
     hibernate_after :: timeout(),
     pack :: non_neg_integer(),
+    pack_after :: non_neg_integer(),
     kind :: 0..3,
+    %% Whether it was woken within pack_after the last time.
+    sleeps = long :: long | short,
     debug = [] :: [sys:dbg_opt()]
 }).
 
@@ -34,8 +46,8 @@
 
 %% Makes the calling process, one of proc_lib, a server.
 -spec enter_loop(module(), options(), State :: term(), time()) -> no_return().
-enter_loop(Module, #{hibernate_after := After, pack := Pack, kind := Kind}, State, Time) ->
-    loop(State, Time, #loop{module = Module, hibernate_after = After, pack = Pack, kind = Kind}).
+enter_loop(Module, #{hibernate_after := After, pack := Pack, pack_after := PackAfter, kind := Kind}, State, Time) ->
+    loop(State, Time, #loop{module = Module, hibernate_after = After, pack = Pack, pack_after = PackAfter, kind = Kind}).
 
 -spec loop(term(), time(), #loop{}) -> no_return().
 loop(State, infinity, #loop{hibernate_after = After} = Loop) ->
@@ -51,6 +63,9 @@ loop(State, Time, Loop) ->
 
 message({system, From, Request}, State, Time, #loop{debug = Debug} = Loop) ->
     sys:handle_system_msg(Request, From, self(), ?MODULE, Debug, {State, Time, Loop});
+%% Its timer was too late to be cancelled: another message had come.
+message({timeout, _Timer, ?PACK}, State, Time, Loop) ->
+    loop(State, Time, Loop);
 message(Message, State, _Time, Loop) ->
     Loop1 = debug({in, Message}, Loop),
     next(dispatch(Message, State, Loop1#loop.module), Message, State, Loop1).
@@ -90,34 +105,53 @@ next(Other, Message, Old, Loop) ->
 %%
 %% Who watches the process (sys:trace/2 and the like) has functions and devices in its debug options: they stay as they are.
 -spec hibernate(term(), #loop{}) -> no_return().
+hibernate(State, #loop{debug = [], pack = Max, sleeps = short, pack_after = After} = Loop) when Max > 0 ->
+    Timer = erlang:start_timer(After, self(), ?PACK),
+    proc_lib:hibernate(?MODULE, wake, [{State, Loop, Timer}]);
 hibernate(State, #loop{debug = []} = Loop) ->
-    case pack(State, Loop) of
+    hibernate_packed(State, Loop, now_ms());
+hibernate(State, Loop) ->
+    proc_lib:hibernate(?MODULE, wake, [{State, Loop}]).
+
+%% Since is when it fell asleep.
+hibernate_packed(State, Loop, Since) ->
+    case pack(State, Loop, Since) of
         none ->
             proc_lib:hibernate(?MODULE, wake, [{State, Loop}]);
         Packed ->
             _ = erase(),
             proc_lib:hibernate(?MODULE, wake, [binary:decode_unsigned(Packed)])
-    end;
-hibernate(State, Loop) ->
-    proc_lib:hibernate(?MODULE, wake, [{State, Loop}]).
+    end.
 
-pack(_State, #loop{pack = 0}) ->
+pack(_State, #loop{pack = 0}, _Since) ->
     none;
-pack(State, #loop{pack = Max, kind = Kind} = Loop) ->
+pack(State, #loop{pack = Max, kind = Kind} = Loop, Since) ->
     %% Erlang's newer versions shorten atoms in other ways; this is the format of all that read it here.
-    case term_to_binary({State, Loop, get()}, [{minor_version, 2}]) of
+    case term_to_binary({State, Loop, Since, get()}, [{minor_version, 2}]) of
         External when byte_size(External) =< Max -> megaphone_nif:pack(Kind, External);
         _ -> none
     end.
 
 %% The message that has woken the process is still in its mailbox.
--spec wake(Packed :: pos_integer() | {term(), #loop{}}) -> no_return().
+-spec wake(Packed :: pos_integer() | {term(), #loop{}} | {term(), #loop{}, reference()}) -> no_return().
 wake({State, Loop}) ->
     loop(State, infinity, Loop);
+wake({State, #loop{pack_after = After} = Loop, Timer}) ->
+    receive
+        {timeout, Timer, ?PACK} -> hibernate_packed(State, Loop#loop{sleeps = long}, now_ms() - After)
+    after 0 ->
+        _ = erlang:cancel_timer(Timer, [{async, true}, {info, false}]),
+        loop(State, infinity, Loop)
+    end;
 wake(Packed) ->
-    {State, Loop, Dictionary} = binary_to_term(megaphone_nif:unpack(binary:encode_unsigned(Packed))),
+    {State, Loop, Since, Dictionary} = binary_to_term(megaphone_nif:unpack(binary:encode_unsigned(Packed))),
     lists:foreach(fun({Key, Value}) -> put(Key, Value) end, Dictionary),
-    loop(State, infinity, Loop).
+    loop(State, infinity, Loop#loop{sleeps = sleeps(now_ms() - Since, Loop)}).
+
+sleeps(Slept, #loop{pack_after = After}) when Slept < After -> short;
+sleeps(_Slept, _Loop) -> long.
+
+now_ms() -> erlang:monotonic_time(millisecond).
 
 %% --- sys
 

@@ -21,6 +21,10 @@
 %% The largest state that packs, in bytes, unless the listener says otherwise; the library takes none that is larger.
 -define(PACK, 16384).
 
+%% How long a session that was woken earlier than that sleeps before it packs, in milliseconds: longer than a minute, so that a
+%% message a minute costs no more than on stock.
+-define(PACK_AFTER, 120000).
+
 %% --- for ejabberd's own accept loop, which runs where tcp_init/2 has left the socket to it
 
 -spec start(gen_tcp, gen_tcp:socket(), [proplists:property()]) -> {ok, pid()} | {error, term()} | ignore.
@@ -34,24 +38,27 @@ accept(Pid) -> ejabberd_c2s:accept(Pid).
 
 %% --- options
 
-%% Those of ejabberd_c2s, proxy_protocol_trusted, hibernate_after and pack: see docs/options.md for what they mean and cost.
+%% Those of ejabberd_c2s, proxy_protocol_trusted, hibernate_after, pack and pack_after: see docs/options.md for what they mean and
+%% cost.
 -spec listen_options() -> [{atom(), term()} | atom()].
 listen_options() -> idle_defaults() ++ megaphone_ejabberd_listener:proxy_options() ++ ejabberd_c2s:listen_options().
 
 -spec listen_opt_type(atom()) -> econf:validator().
 listen_opt_type(hibernate_after) -> econf:timeout(millisecond, infinity);
 listen_opt_type(pack) -> econf:either(econf:bool(), econf:pos_int());
+listen_opt_type(pack_after) -> econf:timeout(millisecond);
 listen_opt_type(proxy_protocol_trusted = Name) -> megaphone_ejabberd_listener:proxy_opt_type(Name);
 listen_opt_type(Name) -> ejabberd_c2s:listen_opt_type(Name).
 
 -spec idle_defaults() -> [{atom(), term()}].
-idle_defaults() -> [{hibernate_after, ?HIBERNATE_AFTER}, {pack, true}].
+idle_defaults() -> [{hibernate_after, ?HIBERNATE_AFTER}, {pack, true}, {pack_after, ?PACK_AFTER}].
 
 %% ejabberd doesn't pass defaults on.
 -spec idle_options([proplists:property()]) -> megaphone_c2s_loop:idle_options().
 idle_options(Options) ->
     #{hibernate_after => proplists:get_value(hibernate_after, Options, ?HIBERNATE_AFTER),
-      pack => largest(proplists:get_value(pack, Options, true))}.
+      pack => largest(proplists:get_value(pack, Options, true)),
+      pack_after => proplists:get_value(pack_after, Options, ?PACK_AFTER)}.
 
 largest(true) -> ?PACK;
 largest(false) -> 0;
@@ -91,7 +98,8 @@ warn(Names, ListenSocket) ->
                  [Names, megaphone_ejabberd_listener:address(ListenSocket)]).
 
 stock_options(Options) ->
-    megaphone_ejabberd_listener:without_proxy_options(proplists:delete(pack, proplists:delete(hibernate_after, Options))).
+    Known = lists:foldl(fun({Name, _}, Left) -> proplists:delete(Name, Left) end, Options, idle_defaults()),
+    megaphone_ejabberd_listener:without_proxy_options(Known).
 
 raw_options(Options) ->
     #{mode => raw,

@@ -41,8 +41,9 @@
 -type next_state() :: {noreply, state(), timeout() | hibernate} | {stop, term(), state()}.
 
 %% How a session waits: hibernate_after, in milliseconds, is for how long it had no message; pack, in bytes, how large the
-%% state of one that hibernates may be to be packed (0: none is).
--type idle_options() :: #{hibernate_after := timeout(), pack := non_neg_integer()}.
+%% state of one that hibernates may be to be packed (0: none is); pack_after, in milliseconds, how long one that was woken
+%% earlier than that has to sleep before it is.
+-type idle_options() :: #{hibernate_after := timeout(), pack := non_neg_integer(), pack_after := non_neg_integer()}.
 
 %% Starts the process of a session. Options are those of ejabberd_c2s:start/3. It is linked to nothing; it hibernates when
 %% its client is logged in.

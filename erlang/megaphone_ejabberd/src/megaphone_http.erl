@@ -52,6 +52,7 @@ listen_opt_type(idle_timeout) -> econf:timeout(second);
 listen_opt_type(handler_linger) -> econf:timeout(millisecond);
 listen_opt_type(hibernate_after) -> megaphone_c2s:listen_opt_type(hibernate_after);
 listen_opt_type(pack) -> megaphone_c2s:listen_opt_type(pack);
+listen_opt_type(pack_after) -> megaphone_c2s:listen_opt_type(pack_after);
 listen_opt_type(proxy_protocol_trusted = Name) -> megaphone_ejabberd_listener:proxy_opt_type(Name);
 listen_opt_type(Name) -> ejabberd_http:listen_opt_type(Name).
 

@@ -65,10 +65,11 @@ impl Memory {
         targets.map(|(what, most)| Target::new(format!("{name}: {what}"), Bound::AtMost(most))).collect()
     }
 
-    /// Longer than processes that hibernate wait before they do. A held poll of BOSH ends after 60 s, and is
-    /// followed by the next one.
-    fn settle_seconds(lab: &Lab<'_>) -> u64 {
-        lab.pick(15, 30)
+    /// Longer than processes that hibernate wait before they do; where contacts' presence has woken them from their first sleep,
+    /// longer than they then sleep before they pack (`pack_after`). A held poll of BOSH ends after 60 s, and is followed by the
+    /// next one.
+    fn settle_seconds(&self, lab: &Lab<'_>) -> u64 {
+        if self.contacts > 0 { 130 } else { lab.pick(15, 30) }
     }
 
     fn measure_transport(
@@ -87,7 +88,7 @@ impl Memory {
         let (online, after, hibernating, contacts, own) =
             with_everybody_online(lab, sites, users, &prefix, trials, |online| {
                 let [online] = online else { bail!("one site has no one crowd") };
-                let after = lab.settled(online.server, Self::settle_seconds(lab))?;
+                let after = lab.settled(online.server, self.settle_seconds(lab))?;
                 // Only now: to be asked may wake a process.
                 let hibernating = beam::hibernating(online.server)?;
                 let own = process::Figures::take(std::process::id())?.resident - own.resident;
@@ -126,7 +127,7 @@ impl Case for Memory {
              after some first users have gone, {}.",
             Self::users(lab),
             self.company(),
-            Self::settle_seconds(lab),
+            self.settle_seconds(lab),
             lab.garbage()
         )
     }

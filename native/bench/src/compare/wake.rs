@@ -29,6 +29,8 @@ struct Period {
     among: usize,
     /// Messages a second.
     rate: f64,
+    /// Rounds that do not count, before those that do: so that each user has got one before.
+    lead: usize,
     /// Whether these users get no message but one in the whole run. They must not be asked anything either.
     is_first: bool,
 }
@@ -45,6 +47,8 @@ struct Rest {
 const BUSIEST: usize = 1000;
 /// Seconds after the last login until all users sleep.
 const FALL_ASLEEP: u64 = 10;
+/// What a window takes beside its messages: figures are taken, and the last messages arrive.
+const BETWEEN: Duration = Duration::from_secs(1);
 /// What waking a user once a minute may cost, as a part of what the message costs stock ejabberd.
 const MOST_A_MINUTE: f64 = 1.10;
 
@@ -68,8 +72,9 @@ impl Wake {
     }
 
     fn periods(lab: &Lab<'_>) -> [Period; 4] {
-        let messages = (Self::warm() + Self::long(lab)).as_secs_f64() * (PATIENCE * lab.windows()) as f64;
-        periods(Self::users(lab), messages)
+        let sending = (Self::warm() + Self::long(lab)).as_secs_f64();
+        let round = (sending + BETWEEN.as_secs_f64()) * lab.variants.len() as f64;
+        periods(Self::users(lab), &Pace { windows: PATIENCE * lab.windows(), sending, round })
     }
 
     fn transports(lab: &Lab<'_>) -> Vec<Transport> {
@@ -87,6 +92,7 @@ impl Wake {
         let result = with_everybody_online(lab, &mut sites, users, &prefix, &mut trials, |online| {
             let rests = Self::rests(lab, online, before)?;
             for period in Self::periods(lab) {
+                Self::lead(lab, online, period)?;
                 let label = format!("{}, {}", transport.name(), period.name);
                 rounds::alternate(lab, &label, outcome, |variant, trial| {
                     let prefix = format!("{}: {}: ", transport.name(), period.name);
@@ -115,6 +121,29 @@ impl Wake {
         Ok(before.into_iter().zip(cores).map(|(before, cores)| Rest { before, cores }).collect())
     }
 
+    /// The rounds that do not count.
+    fn lead(lab: &Lab<'_>, online: &[Online<'_>], period: Period) -> Result<()> {
+        let plan = Self::plan(lab, period);
+        let whole = Plan { warm: plan.warm + plan.long, ..plan };
+        for _ in 0..period.lead {
+            for online in online {
+                flow::warm(online, &whole)?;
+                lab.settle("between", BETWEEN);
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(lab: &Lab<'_>, period: Period) -> Plan<'static> {
+        Plan {
+            kind: Kind::Wake { among: period.among },
+            rate: Rate::Fixed(period.rate),
+            body: BODY,
+            warm: Self::warm(),
+            long: Self::long(lab),
+        }
+    }
+
     fn window(
         lab: &Lab<'_>,
         online: &mut Online<'_>,
@@ -123,13 +152,7 @@ impl Wake {
         prefix: &str,
         trial: &mut Trial,
     ) -> Result<()> {
-        let plan = Plan {
-            kind: Kind::Wake { among: period.among },
-            rate: Rate::Fixed(period.rate),
-            body: BODY,
-            warm: Self::warm(),
-            long: Self::long(lab),
-        };
+        let plan = Self::plan(lab, period);
         flow::warm(online, &plan)?;
         let flow = flow::timed(lab, online, &plan)?;
         trial.disturbed_by(flow.usage.others);
@@ -149,23 +172,46 @@ impl Wake {
     }
 }
 
-/// The periods for so many users, in the order in which they are measured. `seconds`: how long messages are sent in each
-/// period, all windows together at most.
-fn periods(users: usize, seconds: f64) -> [Period; 4] {
+/// In which time messages are sent, in seconds.
+struct Pace {
+    /// Windows of each variant in one period, at most.
+    windows: usize,
+    /// Of a window, in which messages are sent.
+    sending: f64,
+    /// From a window of a variant to its next one.
+    round: f64,
+}
+
+impl Pace {
+    /// How many users get a message a minute by the clock, of `rate` a second while they are sent.
+    fn among(&self, rate: f64) -> usize {
+        (rate * 60.0 * self.sending / self.round).round() as usize
+    }
+
+    /// How many rounds it takes for each of them to get one.
+    fn lead(&self) -> usize {
+        (60.0 / self.round).ceil() as usize
+    }
+}
+
+/// The periods for so many users, in the order in which they are measured.
+fn periods(users: usize, pace: &Pace) -> [Period; 4] {
     let sleepers = users - SENDERS.min(users / 2);
     let a_minute = sleepers as f64 / 60.0;
     let among = sleepers.min(BUSIEST);
+    let most = sleepers as f64 / (pace.sending * pace.windows as f64);
     [
         // Before the others, so that nobody has been woken yet.
+        Period { name: "an hour", among: sleepers, rate: a_minute.min(most), lead: 0, is_first: true },
         Period {
-            name: "an hour",
-            among: sleepers,
-            rate: a_minute.min(sleepers as f64 / seconds),
-            is_first: true,
+            name: "a minute",
+            among: pace.among(a_minute).clamp(1, sleepers),
+            rate: a_minute,
+            lead: pace.lead(),
+            is_first: false,
         },
-        Period { name: "a minute", among: sleepers, rate: a_minute, is_first: false },
-        Period { name: "2 seconds", among, rate: among as f64 / 2.0, is_first: false },
-        Period { name: "a second", among, rate: among as f64, is_first: false },
+        Period { name: "2 seconds", among, rate: among as f64 / 2.0, lead: 0, is_first: false },
+        Period { name: "a second", among, rate: among as f64, lead: 0, is_first: false },
     ]
 }
 
@@ -184,10 +230,11 @@ impl Case for Wake {
         let [hour, minute, _, second] = Self::periods(lab);
         format!(
             "{} users are online; {SENDERS} of them send the others messages of {} characters in windows of {} s. \
-             *A minute*: {:.0} messages a second to all others in turn, as many as if each got one a minute. *A \
-             second*: one a second to each of {}. That is too often for Megaphone's sessions to hibernate, who wait a \
-             second (hibernate_after). *2 seconds*: half as many to the same; they hibernate before each. *An hour*: \
-             a message an hour for each would be too few to measure. So {:.0} a second go to users who have got none \
+             *A minute*: {:.0} messages a second to {} of them in turn, who get one a minute by the clock, since the \
+             windows of others lie between theirs; each has got one before the windows begin. *A second*: one a \
+             second to each of {}. That is too often for Megaphone's sessions to hibernate, who wait a second \
+             (hibernate_after). *2 seconds*: half as many to the same; they hibernate before each. *An hour*: a \
+             message an hour for each would be too few to measure. So {:.0} a second go to users who have got none \
              since they logged in, to each one in the whole run. CPU a message is the server's processor time during \
              the window, by the scheduler's own count, less what it needs in the same time while all users sleep. The \
              session of the sender is in it. Resident bytes a user are taken right after the last message of each \
@@ -197,6 +244,7 @@ impl Case for Wake {
             BODY.len(),
             Self::long(lab).as_secs(),
             minute.rate,
+            minute.among,
             second.among,
             hour.rate,
         )
@@ -232,22 +280,38 @@ mod tests {
         assert_eq!(cost(1.0, 0.0, 10.0, 0), 1.0);
     }
 
+    fn pace(windows: usize, sending: f64) -> Pace {
+        Pace { windows, sending, round: 3.0 * (sending + 1.0) }
+    }
+
     #[test]
     fn who_sleeps_since_long_is_woken_once_in_a_run() {
-        for (users, seconds) in [(6000, 140.0), (3000, 70.0), (50, 1000.0)] {
-            let [hour, minute, two, second] = periods(users, seconds);
-            assert!(hour.is_first && hour.rate * seconds <= hour.among as f64 + 1e-6, "{hour:?}");
+        for (users, windows, sending) in [(6000, 10, 14.0), (3000, 10, 7.0), (50, 100, 10.0)] {
+            let [hour, minute, two, second] = periods(users, &pace(windows, sending));
+            let all = hour.rate * sending * windows as f64;
+            assert!(hour.is_first && all <= hour.among as f64 + 1e-6, "{hour:?}");
             assert!(hour.rate <= minute.rate);
-            assert_eq!(minute.rate * 60.0, minute.among as f64);
             assert_eq!(second.rate, second.among as f64);
             assert_eq!((two.among, two.rate * 2.0), (second.among, second.rate));
         }
     }
 
     #[test]
+    fn each_gets_a_message_a_minute_by_the_clock() {
+        for (users, sending) in [(6000, 14.0), (3000, 7.0)] {
+            let pace = pace(10, sending);
+            let minute = periods(users, &pace)[1];
+            let rounds = minute.among as f64 / (minute.rate * sending);
+            assert!((rounds * pace.round - 60.0).abs() < 0.5, "{minute:?}");
+            assert!(minute.rate * sending * minute.lead as f64 >= minute.among as f64 - 0.5, "{minute:?}");
+        }
+    }
+
+    #[test]
     fn senders_are_not_woken() {
-        let [_, minute, _, second] = periods(6000, 140.0);
-        assert_eq!((minute.among, second.among), (5980, BUSIEST));
-        assert_eq!(periods(10, 140.0)[1].among, 5);
+        let [hour, minute, _, second] = periods(6000, &pace(10, 14.0));
+        assert_eq!((hour.among, second.among), (5980, BUSIEST));
+        assert!(minute.among < hour.among);
+        assert_eq!(periods(10, &pace(10, 14.0))[0].among, 5);
     }
 }
