@@ -61,7 +61,7 @@ impl Flood {
 
     fn round_trips(lab: &Lab<'_>, server: &Server) -> Result<(Usage, Summary)> {
         let mut probe = Probe::connect(server.http, http::request(server.http))?;
-        let meter = Meter::start(Some(server.pid()))?;
+        let meter = Meter::start(server.pids())?;
         let latencies = probe.run(INTERVAL, Duration::from_secs(Self::seconds(lab)))?;
         Ok((meter.stop()?, Summary::of(&latencies)))
     }
@@ -70,7 +70,7 @@ impl Flood {
     fn wait_until_idle(server: &Server) -> Result<Duration> {
         let since = Instant::now();
         while since.elapsed() < FALL {
-            let (busy, meter) = (since.elapsed(), Meter::start(Some(server.pid()))?);
+            let (busy, meter) = (since.elapsed(), Meter::start(server.pids())?);
             sleep(Duration::from_millis(250));
             if meter.stop()?.server_cores() < IDLE {
                 return Ok(busy);

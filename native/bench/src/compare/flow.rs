@@ -70,11 +70,11 @@ pub(crate) fn timed(lab: &Lab<'_>, online: &Online<'_>, plan: &Plan<'_>) -> Resu
         Rate::Closed => 0,
     };
     let bar = lab.bar(format!("{}: traffic", online.label), expected);
-    let meter = Meter::start(Some(online.server.pid()))?;
-    let ran = process::run_time(online.server.pid())?;
+    let meter = Meter::start(online.server.pids())?;
+    let ran = process::run_time(&online.server.pids())?;
     let report =
         online.run.traffic(plan.kind, plan.rate, plan.long, plan.body, |count| bar.set_position(count))?;
-    let ran = process::run_time(online.server.pid())?.saturating_sub(ran);
+    let ran = process::run_time(&online.server.pids())?.saturating_sub(ran);
     let usage = meter.stop()?;
     bar.finish_and_clear();
     if report.done == 0 {

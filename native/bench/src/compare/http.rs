@@ -72,7 +72,7 @@ impl Case for Http {
 
 /// As many requests as wrk gets answered.
 fn most_requests(lab: &Lab<'_>, server: &Server, connections: usize, trial: &mut Trial) -> Result<()> {
-    let meter = Meter::start(Some(server.pid()))?;
+    let meter = Meter::start(server.pids())?;
     let figures = wrk(server.http, connections, lab.pick(WRK_SECONDS.0, WRK_SECONDS.1))?;
     let usage = meter.stop()?;
     trial.disturbed_by(usage.others);
@@ -92,7 +92,7 @@ fn fixed_rate(lab: &Lab<'_>, server: &Server, trial: &mut Trial) -> Result<()> {
         load: Load::Fixed(FIXED_RATE, Duration::from_secs(lab.pick(FIXED_SECONDS.0, FIXED_SECONDS.1))),
         patience: Duration::from_secs(20),
     };
-    let meter = Meter::start(Some(server.pid()))?;
+    let meter = Meter::start(server.pids())?;
     let (outcome, failures) = HttpRun::start(&plan, server.http)?.finish()?;
     let usage = meter.stop()?;
     trial.disturbed_by(usage.others);

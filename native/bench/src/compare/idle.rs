@@ -98,6 +98,9 @@ pub(crate) fn add_memory(
     trial.add(format!("{prefix}Erlang ports"), Unit::Count, each.ports);
     trial.add(format!("{prefix}BEAM bytes (own count)"), Unit::Bytes, each.beam);
     trial.add(format!("{prefix}resident bytes"), Unit::Bytes, each.resident);
+    if let Some(ecm) = each.ecm {
+        trial.add(format!("{prefix}resident bytes of the connection manager"), Unit::Bytes, ecm);
+    }
     trial.add(format!("{prefix}bytes from malloc (Rust)"), Unit::Bytes, each.malloc);
     trial.add(format!("{prefix}kernel bytes"), Unit::Bytes, each.kernel).against(KERNEL_BYTES_A_SOCKET);
     trial.add(format!("{prefix}all-in bytes"), Unit::Bytes, each.all_in).against(KERNEL_BYTES_A_SOCKET);

@@ -48,7 +48,7 @@ impl Logins {
         let (name, users) = (transport.name(), Self::users(lab));
         let bar = lab.bar(format!("{}: log in", site.label), users as u64);
         let run = CrowdRun::start(&site.crowd(users))?;
-        let meter = Meter::start(Some(site.server.pid()))?;
+        let meter = Meter::start(site.server.pids())?;
         let report = run.log_in(ARRIVAL, |count| bar.set_position(count))?;
         let usage = meter.stop()?;
         bar.finish_and_clear();

@@ -62,9 +62,13 @@ pub(crate) struct Options {
     /// Write docs/benchmarks.md, but for figures that can't be trusted.
     #[arg(long)]
     pub(crate) publish: bool,
-    /// The servers, of stock, megaphone and unpacked (Megaphone with `pack: off`); naming one twice shows the noise.
+    /// The servers, of stock, megaphone, unpacked (Megaphone with `pack: off`) and ecm (Megaphone behind an external connection
+    /// manager, with one link for each of its workers); naming one twice shows the noise.
     #[arg(long, value_delimiter = ',', default_value = "stock,megaphone")]
     pub(crate) variants: Vec<String>,
+    /// The one server ecm, which is not bounded by the descriptors of a process.
+    #[arg(long, conflicts_with = "variants")]
+    pub(crate) ecm: bool,
     /// The transports of memory, logins and chat, and but for bosh of wake.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,ws,bosh")]
     pub(crate) transports: Vec<Transport>,

@@ -61,7 +61,7 @@ pub(crate) fn alternate(
 /// Watches the machine for `seconds` at most. Says whether it became quiet.
 fn wait_for_quiet(seconds: u32) -> bool {
     (0..seconds).any(|_| {
-        let Ok(meter) = Meter::start(None) else { return false };
+        let Ok(meter) = Meter::start(Vec::new()) else { return false };
         sleep(Duration::from_secs(1));
         meter.stop().is_ok_and(|usage| usage.others <= DISTURBING)
     })
@@ -87,7 +87,7 @@ pub(crate) fn restart(
 /// Notes when other programs kept the processors busy meanwhile.
 fn watched(run: usize, measure: impl FnOnce(&mut Trial) -> Result<()>) -> Trial {
     let mut trial = Trial::of_window(run);
-    let meter = Meter::start(None);
+    let meter = Meter::start(Vec::new());
     if let Err(error) = measure(&mut trial) {
         trial.lose("run", &error);
     }

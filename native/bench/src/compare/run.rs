@@ -7,7 +7,7 @@ use crate::compare::lab::Lab;
 use crate::compare::options::{Choice, Options};
 use crate::compare::outcome::{CaseOutcome, Trial};
 use crate::compare::{bosh, chat, flood, http, idle, logins, memory, publish, report, save, shapes, wake};
-use crate::server::variant::Variant;
+use crate::server::variant::{ECM, Variant};
 use crate::status::Status;
 
 /// Does all that `options` ask for.
@@ -15,7 +15,8 @@ use crate::status::Status;
 /// # Errors
 /// When a variant does not exist or is not built, or results can't be saved.
 pub(crate) fn run(options: &Options) -> Result<Status> {
-    let lab = Lab { options, variants: variants(&options.variants)? };
+    let ecm = [ECM.to_owned()];
+    let lab = Lab { options, variants: variants(if options.ecm { &ecm } else { &options.variants })? };
     let outcomes: Vec<CaseOutcome> =
         cases(options).iter_mut().map(|case| run_case(case.as_mut(), &lab)).collect();
     report::print(&outcomes);

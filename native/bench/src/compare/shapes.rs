@@ -69,7 +69,7 @@ impl Shapes {
         user.exchange(message)?;
         let mut latencies = latency::histogram();
         let long = Duration::from_secs(Self::seconds(lab));
-        let meter = Meter::start(Some(site.server.pid()))?;
+        let meter = Meter::start(site.server.pids())?;
         let mut count = 0;
         while count < LEAST || meter.elapsed() < long {
             latency::record(&mut latencies, user.exchange(message)?);

@@ -110,7 +110,7 @@ impl Wake {
 
     /// Lets all users fall asleep and watches all servers for a while, all at once.
     fn rests(lab: &Lab<'_>, online: &[Online<'_>], before: Vec<Snapshot>) -> Result<Vec<Rest>> {
-        let run_times = || online.iter().map(|online| process::run_time(online.server.pid()));
+        let run_times = || online.iter().map(|online| process::run_time(&online.server.pids()));
         lab.settle("falling asleep", Duration::from_secs(FALL_ASLEEP));
         let first = run_times().collect::<Result<Vec<Duration>>>()?;
         let long = Duration::from_secs(Self::quiet_seconds(lab));

@@ -17,7 +17,8 @@ use crate::measure::process::{Times, ticks_per_second};
 /// Watches the processors from some moment on.
 pub(crate) struct Meter {
     since: Instant,
-    server: Option<u32>,
+    /// None: all children of this process are the generator's.
+    servers: Vec<u32>,
     before: Sample,
 }
 
@@ -26,7 +27,7 @@ pub(crate) struct Meter {
 pub(crate) struct Usage {
     /// The length of the window.
     pub(crate) seconds: f64,
-    /// Processor seconds of the server and its children.
+    /// Processor seconds of the server's processes and their children.
     pub(crate) server: f64,
     /// Processor seconds of the generator, children included that ended.
     pub(crate) own: f64,
@@ -47,14 +48,14 @@ impl Usage {
 }
 
 impl Meter {
-    /// Begins to watch. `server` is the one under load; without one, all children of this process are the
+    /// Begins to watch. `servers` are the processes of the one under load; without any, all children of this process are the
     /// generator's.
     ///
     /// # Errors
     /// When /proc can't be read.
-    pub(crate) fn start(server: Option<u32>) -> Result<Self> {
+    pub(crate) fn start(servers: Vec<u32>) -> Result<Self> {
         let before = Sample::take()?;
-        Ok(Self { since: Instant::now(), server, before })
+        Ok(Self { since: Instant::now(), servers, before })
     }
 
     /// Time since the start.
@@ -69,7 +70,7 @@ impl Meter {
     pub(crate) fn stop(&self) -> Result<Usage> {
         let seconds = self.since.elapsed().as_secs_f64().max(f64::EPSILON);
         let after = Sample::take()?;
-        Ok(usage(&self.before, &after, std::process::id(), self.server, seconds))
+        Ok(usage(&self.before, &after, std::process::id(), &self.servers, seconds))
     }
 }
 
@@ -116,9 +117,9 @@ impl Sample {
     }
 
     /// Ticks of the server's tree, of the generator, and of all other processes that are none of the kernel's.
-    fn parts(&self, own: u32, server: Option<u32>) -> [f64; 3] {
-        let servers = server.map(|server| self.tree(server)).unwrap_or_default();
-        let owns = if server.is_some() { BTreeSet::from([own]) } else { self.tree(own) };
+    fn parts(&self, own: u32, servers: &[u32]) -> [f64; 3] {
+        let owns = if servers.is_empty() { self.tree(own) } else { BTreeSet::from([own]) };
+        let servers: BTreeSet<u32> = servers.iter().flat_map(|server| self.tree(*server)).collect();
         let is_kernel = |pid, times: &Times| pid == KTHREADD || times.parent == KTHREADD;
         [
             self.sum(|pid, _| servers.contains(&pid)),
@@ -129,8 +130,8 @@ impl Sample {
 }
 
 /// The generator is the process `own`.
-fn usage(before: &Sample, after: &Sample, own: u32, server: Option<u32>, seconds: f64) -> Usage {
-    let (first, last) = (before.parts(own, server), after.parts(own, server));
+fn usage(before: &Sample, after: &Sample, own: u32, servers: &[u32], seconds: f64) -> Usage {
+    let (first, last) = (before.parts(own, servers), after.parts(own, servers));
     let [server, own, others] = [0, 1, 2].map(|part| last[part] - first[part]);
     let unaccounted = after.busy - before.busy - server - own;
     let stolen = after.stolen - before.stolen;
@@ -191,7 +192,7 @@ mod tests {
     fn a_server_counts_with_its_children_and_a_server_without_load_as_a_disturbance() {
         let before = sample(1000.0, [0.0; 6]);
         let after = sample(1210.0, [50.0, 100.0, 20.0, 40.0, 0.0, 0.0]);
-        let usage = usage(&before, &after, OWN, Some(SERVER), 2.0);
+        let usage = usage(&before, &after, OWN, &[SERVER], 2.0);
         assert_eq!((usage.server, usage.own), (cores(120.0, 1.0), cores(50.0, 1.0)));
         assert_eq!(usage.others, cores(40.0, 2.0));
     }
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn without_a_server_all_children_are_ours() {
         let after = sample(210.0, [50.0, 100.0, 20.0, 40.0, 0.0, 0.0]);
-        let usage = usage(&sample(0.0, [0.0; 6]), &after, OWN, None, 1.0);
+        let usage = usage(&sample(0.0, [0.0; 6]), &after, OWN, &[], 1.0);
         assert_eq!((usage.own, usage.others), (cores(210.0, 1.0), 0.0));
     }
 
@@ -207,7 +208,7 @@ mod tests {
     fn others_are_found_where_interrupts_count_among_our_own_time() {
         // 30 ticks of ours were spent in interrupts, so that the machine's user and system time hides the shell.
         let after = sample(100.0, [100.0, 0.0, 0.0, 0.0, 30.0, 500.0]);
-        let usage = usage(&sample(0.0, [0.0; 6]), &after, OWN, Some(SERVER), 1.0);
+        let usage = usage(&sample(0.0, [0.0; 6]), &after, OWN, &[SERVER], 1.0);
         assert_eq!(usage.others, cores(30.0, 1.0));
     }
 
@@ -215,13 +216,13 @@ mod tests {
     fn what_is_not_visible_and_what_is_stolen_disturbs() {
         let mut after = sample(180.0, [100.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         after.stolen = 20.0;
-        let usage = usage(&sample(0.0, [0.0; 6]), &after, OWN, Some(SERVER), 1.0);
+        let usage = usage(&sample(0.0, [0.0; 6]), &after, OWN, &[SERVER], 1.0);
         assert_eq!(usage.others, cores(100.0, 1.0));
     }
 
     #[test]
     fn this_process_is_seen_to_work() {
-        let meter = Meter::start(None).unwrap();
+        let meter = Meter::start(Vec::new()).unwrap();
         while meter.stop().unwrap().own < 0.05 {}
         let usage = meter.stop().unwrap();
         assert!(

@@ -13,7 +13,10 @@ use crate::server::Server;
 /// All figures of a server at one time.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Snapshot {
+    /// Of all of its processes together.
     pub(crate) process: process::Figures,
+    /// Resident bytes of its connection manager, where it has one.
+    pub(crate) ecm: Option<f64>,
     pub(crate) beam: beam::Figures,
     pub(crate) kernel: kernel::Figures,
     /// Whether memory was known to have come to rest before.
@@ -28,8 +31,9 @@ impl Snapshot {
     pub(crate) fn take(server: &mut Server) -> Result<Self> {
         // The node's own answer first: giving it may touch memory.
         let beam = beam::Figures::take(server)?;
-        let process = process::Figures::take(server.pid())?;
-        Ok(Self { process, beam, kernel: kernel::Figures::take()?, is_settled: false })
+        let process = process::Figures::sum(&server.pids())?;
+        let ecm = server.ecm_pid().map(process::Figures::take).transpose()?.map(|figures| figures.resident);
+        Ok(Self { process, ecm, beam, kernel: kernel::Figures::take()?, is_settled: false })
     }
 }
 
@@ -44,8 +48,10 @@ pub(crate) struct PerUser {
     pub(crate) beam: f64,
     /// Bytes of that in processes.
     pub(crate) beam_processes: f64,
-    /// Resident bytes of the VM.
+    /// Resident bytes of the VM, and of the connection manager where there is one.
     pub(crate) resident: f64,
+    /// Of these, the connection manager's.
+    pub(crate) ecm: Option<f64>,
     /// Bytes that native code (Rust) has from malloc.
     pub(crate) malloc: f64,
     /// Proportional resident bytes of the VM (shared pages divided by their users).
@@ -68,6 +74,7 @@ impl PerUser {
             beam: each(before.beam.total, after.beam.total),
             beam_processes: each(before.beam.in_processes, after.beam.in_processes),
             resident,
+            ecm: before.ecm.zip(after.ecm).map(|(before, after)| each(before, after)),
             malloc: each(before.beam.malloc, after.beam.malloc),
             proportional: each(before.process.proportional, after.process.proportional),
             kernel,

@@ -15,6 +15,22 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// Of all `pids` together.
+    ///
+    /// # Errors
+    /// As [`Figures::take`].
+    pub(crate) fn sum(pids: &[u32]) -> Result<Self> {
+        let none = Self { resident: 0.0, proportional: 0.0, cpu_seconds: 0.0 };
+        pids.iter().try_fold(none, |sum, pid| {
+            let one = Self::take(*pid)?;
+            Ok(Self {
+                resident: sum.resident + one.resident,
+                proportional: sum.proportional + one.proportional,
+                cpu_seconds: sum.cpu_seconds + one.cpu_seconds,
+            })
+        })
+    }
+
     /// Reads smaps_rollup and stat of `pid`.
     ///
     /// # Errors
@@ -65,11 +81,15 @@ impl Times {
     }
 }
 
-/// How long the threads of `pid` have run, those that ended aside: by the scheduler's count, which has no ticks.
+/// How long the threads of `pids` have run, those that ended aside: by the scheduler's count, which has no ticks.
 ///
 /// # Errors
 /// When there is no such process, or the kernel counts nothing (CONFIG_SCHED_INFO).
-pub(crate) fn run_time(pid: u32) -> Result<Duration> {
+pub(crate) fn run_time(pids: &[u32]) -> Result<Duration> {
+    pids.iter().map(|pid| run_time_of(*pid)).sum()
+}
+
+fn run_time_of(pid: u32) -> Result<Duration> {
     let path = format!("/proc/{pid}/task");
     let threads = fs::read_dir(&path).with_context(|| format!("reading {path}"))?.flatten();
     // Some end meanwhile.
@@ -108,10 +128,10 @@ mod tests {
 
     #[test]
     fn the_time_that_this_process_ran_grows_with_its_work() {
-        let pid = std::process::id();
-        let first = run_time(pid).unwrap();
-        while run_time(pid).unwrap() < first + Duration::from_millis(5) {}
-        assert!(run_time(u32::MAX).is_err());
+        let own = [std::process::id()];
+        let first = run_time(&own).unwrap();
+        while run_time(&own).unwrap() < first + Duration::from_millis(5) {}
+        assert!(run_time(&[own[0], u32::MAX]).is_err());
     }
 
     #[test]

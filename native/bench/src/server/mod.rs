@@ -1,5 +1,6 @@
 //! A server under test: an ejabberd of its own in a fresh directory, started, asked and ended by pid.
 
+mod ecm;
 pub(crate) mod variant;
 
 use std::fs::{self, File};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::server::ecm::Ecm;
 use crate::server::variant::Variant;
 
 const CONTROL: &str = include_str!("control.erl");
@@ -44,29 +46,33 @@ pub(crate) struct Setup {
     pub(crate) state_root: PathBuf,
 }
 
-/// A running ejabberd. Dropping it ends it.
+/// A running ejabberd, and what is before it. Dropping it ends both.
 pub(crate) struct Server {
+    ecm: Option<Ecm>,
     child: Child,
     questions: ChildStdin,
     answers: Receiver<String>,
     directory: PathBuf,
-    /// Where ejabberd_c2s or its counterpart listens.
+    /// Where users on TCP connect to.
     pub(crate) c2s: SocketAddr,
-    /// Where HTTP, BOSH and WebSocket are served.
+    /// Where HTTP, BOSH and WebSocket are served, to users.
     pub(crate) http: SocketAddr,
 }
 
 impl Server {
-    /// Starts `variant` and waits until both listeners accept.
+    /// Starts `variant` and waits until both listeners accept, and its connection manager, where it has one, is ready.
     ///
     /// # Errors
     /// When ejabberd is not installed, is missing parts of the variant, or does not come up within 60 s; the
     /// error names its log.
     pub(crate) fn start(variant: &Variant, setup: &Setup) -> Result<Self> {
         let directory = fresh_directory(&setup.state_root, &variant.name)?;
-        let [c2s, http] = free_ports()?;
-        let config = configuration(variant, [c2s.port(), http.port()], setup.backlog);
+        let [c2s, http, link, ecm_c2s, ecm_http, health] = free_ports()?;
+        let config = configuration(variant, [c2s.port(), http.port(), link.port()], setup.backlog);
         fs::write(directory.join("ejabberd.yml"), config)?;
+        if variant.ecm.is_some() {
+            ecm::write_secret(&directory)?;
+        }
         compile_control(&directory)?;
         let mut child = command(variant, setup, &directory)?
             .spawn()
@@ -76,14 +82,29 @@ impl Server {
             _ => bail!("the node has no stdin or stdout"),
         };
         let answers = read_answers(output, File::create(directory.join("console.log"))?);
-        let server = Self { child, questions, answers, directory, c2s, http };
+        let mut server = Self { ecm: None, child, questions, answers, directory, c2s, http };
         server.wait_until_ready(variant)?;
+        if let Some(program) = &variant.ecm {
+            let places = ecm::Places { c2s: ecm_c2s, http: ecm_http, health, link };
+            server.ecm = Some(Ecm::start(program, &server.directory, &places, setup)?);
+            (server.c2s, server.http) = (ecm_c2s, ecm_http);
+        }
         Ok(server)
     }
 
     /// The pid of the Erlang VM.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The pid of the connection manager.
+    pub(crate) fn ecm_pid(&self) -> Option<u32> {
+        self.ecm.as_ref().map(Ecm::pid)
+    }
+
+    /// Of all that serves the users.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        std::iter::once(self.pid()).chain(self.ecm_pid()).collect()
     }
 
     /// Asks the node one of the questions of control.erl.
@@ -162,6 +183,9 @@ impl Server {
     }
 
     fn stop(&mut self) -> std::io::Result<()> {
+        if let Some(ecm) = &mut self.ecm {
+            ecm.stop()?;
+        }
         self.child.kill()?;
         let deadline = Instant::now() + STOP_LIMIT;
         while self.child.try_wait()?.is_none() {
@@ -176,7 +200,7 @@ impl Server {
 
     /// What the node logged stays beside its directory: errors in a report are looked up there.
     fn keep_logs(&self) -> std::io::Result<()> {
-        for (log, suffix) in [("ejabberd.log", "log"), ("console.log", "console.log")] {
+        for (log, suffix) in [("ejabberd.log", "log"), ("console.log", "console.log"), (ecm::LOG, ecm::LOG)] {
             match fs::rename(self.directory.join(log), self.directory.with_extension(suffix)) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 other => other?,
@@ -203,29 +227,32 @@ fn fresh_directory(root: &Path, variant: &str) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// The ejabberd.yml of `variant`, whose two listeners have these ports.
-fn configuration(variant: &Variant, [c2s, http]: [u16; 2], backlog: u32) -> String {
+/// The ejabberd.yml of `variant`, whose listeners have these ports; the last is for a connection manager.
+fn configuration(variant: &Variant, [c2s, http, link]: [u16; 3], backlog: u32) -> String {
+    let link = if variant.ecm.is_some() { ecm::listener(link) } else { String::new() };
     let option = variant.option.map_or_else(String::new, |option| format!("\n    {option}"));
     CONFIG
         .replace("{c2s_port}", &c2s.to_string())
         .replace("{http_port}", &http.to_string())
         .replace("module: {c2s}", &format!("module: {}{option}", variant.c2s_module))
         .replace("module: {http}", &format!("module: {}{option}", variant.http_module))
+        .replace("{link}", &link)
         .replace("{backlog}", &backlog.to_string())
 }
 
-/// Two loopback ports that were free a moment ago, and that no client is given meanwhile: they are below those that
+/// Loopback ports that were free a moment ago, and that no client is given meanwhile: they are below those that
 /// Linux chooses by itself.
-fn free_ports() -> Result<[SocketAddr; 2]> {
+fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 20_000;
     // Runs beside each other begin at different places, and no server meets its predecessor's connections.
     let number = STARTED.load(Relaxed) as u32;
-    let start = std::process::id().wrapping_mul(97).wrapping_add(number.wrapping_mul(2));
-    let mut free = (0..COUNT)
+    let start = std::process::id().wrapping_mul(97).wrapping_add(number.wrapping_mul(N as u32));
+    let free = (0..COUNT)
         .map(|step| (FIRST + start.wrapping_add(step) % COUNT) as u16)
         .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok());
-    free.next().zip(free.next()).map(Into::into).context("no free port on 127.0.0.1")
+    let free: Vec<SocketAddr> = free.take(N).collect();
+    <[SocketAddr; N]>::try_from(free).ok().context("no free port on 127.0.0.1")
 }
 
 /// Compiled outside the node, so that the compiler is not part of what is measured.
@@ -300,12 +327,12 @@ mod tests {
     #[test]
     fn an_option_of_a_variant_is_one_of_both_listeners() {
         let stock = Variant::named(variant::STOCK).unwrap();
-        let plain = configuration(&stock, [1, 2], 5);
+        let plain = configuration(&stock, [1, 2, 3], 5);
         assert!(
             plain.contains("    port: 1\n    ip: 127.0.0.1\n    module: ejabberd_c2s\n    backlog: 5\n"),
             "{plain}"
         );
-        let with = configuration(&Variant { option: Some("pack: off"), ..stock }, [1, 2], 5);
+        let with = configuration(&Variant { option: Some("pack: off"), ..stock }, [1, 2, 3], 5);
         for module in ["ejabberd_c2s", "ejabberd_http"] {
             assert!(
                 with.contains(&format!("    module: {module}\n    pack: off\n    backlog: 5\n")),

@@ -16,6 +16,8 @@ pub(crate) const STOCK: &str = "stock";
 pub(crate) const MEGAPHONE: &str = "megaphone";
 /// Megaphone whose sessions hibernate but do not pack: what packing saves and costs.
 pub(crate) const UNPACKED: &str = "unpacked";
+/// Megaphone behind an external connection manager, which has the clients and carries them over one link.
+pub(crate) const ECM: &str = "ecm";
 
 /// A server to measure.
 #[derive(Debug, Clone)]
@@ -30,10 +32,12 @@ pub(crate) struct Variant {
     pub(crate) option: Option<&'static str>,
     /// Directories of compiled code besides ejabberd's own.
     pub(crate) code_path: Vec<PathBuf>,
+    /// The program that has the clients in place of the node.
+    pub(crate) ecm: Option<PathBuf>,
 }
 
 impl Variant {
-    /// The variant called `name`, one of `stock`, `megaphone` and `unpacked`.
+    /// The variant called `name`, one of `stock`, `megaphone`, `unpacked` and `ecm`.
     ///
     /// # Errors
     /// When there is no such variant, or Megaphone is not built; the error says how to build it.
@@ -45,21 +49,36 @@ impl Variant {
                 http_module: "ejabberd_http",
                 option: None,
                 code_path: Vec::new(),
+                ecm: None,
             }),
             MEGAPHONE => megaphone(Path::new(LIBRARIES)),
             UNPACKED => {
                 let packed = megaphone(Path::new(LIBRARIES))?;
                 Ok(Self { name: name.to_owned(), option: Some("pack: off"), ..packed })
             }
-            other => bail!("no variant is called {other}; there are stock, megaphone and unpacked"),
+            ECM => {
+                let direct = megaphone(Path::new(LIBRARIES))?;
+                Ok(Self { name: name.to_owned(), ecm: Some(ecm_program()?), ..direct })
+            }
+            other => bail!("no variant is called {other}; there are stock, megaphone, unpacked and ecm"),
         }
     }
 
     /// The two listeners' modules and the option, for people.
     pub(crate) fn listeners(&self) -> String {
         let with = self.option.map_or_else(String::new, |option| format!(", with `{option}`"));
-        format!("listeners {} and {}{with}", self.c2s_module, self.http_module)
+        let behind = if self.ecm.is_some() { ", behind megaphone-ecm" } else { "" };
+        format!("listeners {} and {}{with}{behind}", self.c2s_module, self.http_module)
     }
+}
+
+/// Beside this program, where both are built.
+fn ecm_program() -> Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("megaphone-ecm");
+    if !program.exists() {
+        bail!("{} is not built; run `cargo build --release --package megaphone-ecm`", program.display());
+    }
+    Ok(program)
 }
 
 fn megaphone(libraries: &Path) -> Result<Variant> {
@@ -79,6 +98,7 @@ fn megaphone(libraries: &Path) -> Result<Variant> {
         http_module: "megaphone_http",
         option: None,
         code_path: vec![std::path::absolute(sockets.join("ebin"))?, std::path::absolute(listeners)?],
+        ecm: None,
     })
 }
 
