@@ -27,6 +27,8 @@ pub(crate) enum Failure {
     NoConnection,
     /// Its turn had not come when the run was given up.
     NotBegun,
+    /// It came more than once.
+    Repeated,
     /// The server closed the WebSocket with this code (RFC 6455, section 7.4) before it offered anything.
     TurnedAway(u16),
     /// The server refused, with this condition of XMPP, SASL or BOSH.
@@ -53,6 +55,7 @@ impl fmt::Display for Failure {
             Self::TimedOut => f.write_str("timed out"),
             Self::NoConnection => f.write_str("no connection free to send it"),
             Self::NotBegun => f.write_str("not begun in time"),
+            Self::Repeated => f.write_str("came more than once"),
             Self::TurnedAway(code) => write!(f, "turned away (WebSocket close {code})"),
             Self::Rejected(condition) => write!(f, "refused ({condition})"),
             Self::Status(code) => write!(f, "HTTP status {code}"),

@@ -27,6 +27,8 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct Flow {
     /// Messages that arrived, or pings that were answered.
     pub(crate) done: u64,
+    /// Those that were sent.
+    pub(crate) sent: u64,
     /// Until the last of them.
     pub(crate) seconds: f64,
     pub(crate) latency: Summary,
@@ -81,7 +83,14 @@ pub(crate) fn timed(lab: &Lab<'_>, online: &Online<'_>, plan: &Plan<'_>) -> Resu
         bail!("nothing that was sent arrived");
     }
     let seconds = report.elapsed.as_secs_f64().max(f64::EPSILON);
-    Ok(Flow { done: report.done, seconds, latency: Summary::of(&report.latency), usage, ran })
+    Ok(Flow {
+        done: report.done,
+        sent: report.sent,
+        seconds,
+        latency: Summary::of(&report.latency),
+        usage,
+        ran,
+    })
 }
 
 impl Flow {

@@ -39,6 +39,18 @@ impl Lab<'_> {
     /// # Errors
     /// Those of [`Server::start`], or when users need more descriptors than the server may have.
     pub(crate) fn start(&self, variant: &Variant, users: usize) -> Result<Server> {
+        self.start_with(variant, users, false)
+    }
+
+    /// The same, whose link to a connection manager can be broken.
+    ///
+    /// # Errors
+    /// As [`Lab::start`].
+    pub(crate) fn start_breakable(&self, variant: &Variant, users: usize) -> Result<Server> {
+        self.start_with(variant, users, true)
+    }
+
+    fn start_with(&self, variant: &Variant, users: usize, is_breakable: bool) -> Result<Server> {
         let limit = sys::raise_descriptor_limit()?;
         if variant.ecm.is_none() && (users + SPARE_DESCRIPTORS) as u64 > limit {
             bail!("{users} users are too many for a server that may have {limit} descriptors (ulimit -Hn)");
@@ -47,6 +59,7 @@ impl Lab<'_> {
             users,
             backlog: if self.options.stock_backlog { 5 } else { 4096 },
             state_root: self.options.results.join("state"),
+            is_breakable,
         };
         Server::start(variant, &setup)
     }

@@ -10,6 +10,7 @@ mod http;
 mod idle;
 mod judgement;
 mod lab;
+mod links;
 mod logins;
 mod memory;
 pub(crate) mod options;

@@ -27,7 +27,9 @@ pub(crate) enum Choice {
     Wake,
     /// Time for long stanzas of different shapes.
     Shapes,
-    /// Everything.
+    /// Users behind a connection manager whose link breaks; needs --ecm.
+    Links,
+    /// Everything but links.
     All,
 }
 

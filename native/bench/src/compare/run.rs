@@ -6,7 +6,9 @@ use crate::compare::case::Case;
 use crate::compare::lab::Lab;
 use crate::compare::options::{Choice, Options};
 use crate::compare::outcome::{CaseOutcome, Trial};
-use crate::compare::{bosh, chat, flood, http, idle, logins, memory, publish, report, save, shapes, wake};
+use crate::compare::{
+    bosh, chat, flood, http, idle, links, logins, memory, publish, report, save, shapes, wake,
+};
 use crate::server::variant::{ECM, Variant};
 use crate::status::Status;
 
@@ -29,7 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<Status> {
 
 fn cases(options: &Options) -> Vec<Box<dyn Case>> {
     let choice = options.choice;
-    let all: [(Choice, Box<dyn Case>); 9] = [
+    let all: [(Choice, Box<dyn Case>); 10] = [
         (Choice::Idle, Box::new(idle::Idle)),
         (Choice::Http, Box::new(http::Http)),
         (Choice::Memory, Box::new(memory::Memory::new(options.contacts))),
@@ -39,9 +41,10 @@ fn cases(options: &Options) -> Vec<Box<dyn Case>> {
         (Choice::Bosh, Box::new(bosh::Bosh)),
         (Choice::Flood, Box::new(flood::Flood)),
         (Choice::Shapes, Box::new(shapes::Shapes)),
+        (Choice::Links, Box::new(links::Links)),
     ];
     all.into_iter()
-        .filter(|(name, _)| choice == Choice::All || choice == *name)
+        .filter(|(name, _)| choice == *name || (choice == Choice::All && *name != Choice::Links))
         .map(|(_, case)| case)
         .collect()
 }

@@ -73,7 +73,28 @@ impl Site {
             server.befriend(0, users, contacts)?;
             server.befriend(users, FIRST, contacts.min(FIRST - 2))?;
         }
-        let members = members(&server, transport, users as u32, contacts > 0);
+        let members = members(&server, &[transport], users as u32, contacts > 0);
+        Self::warm(server, members, format!("{} {}", variant.name, transport.name()), users)
+    }
+
+    /// As [`Site::start`], with users on several transports, and a link that can be broken.
+    ///
+    /// # Errors
+    /// As [`Site::start`].
+    pub(crate) fn start_breakable(
+        lab: &Lab<'_>,
+        variant: &Variant,
+        transports: &[Transport],
+        users: usize,
+    ) -> Result<Self> {
+        let mut server = lab.start_breakable(variant, users + FIRST)?;
+        server.register(users + FIRST)?;
+        let members = members(&server, transports, users as u32, false);
+        Self::warm(server, members, variant.name.clone(), users)
+    }
+
+    /// Lets the first users log in and out.
+    fn warm(server: Server, members: Members, label: String, users: usize) -> Result<Self> {
         let first = CrowdRun::start(&members)?;
         let done = first.log_in(FIRST_ARRIVAL, |_| ())?.done;
         first.log_out(500.0, |_| ())?;
@@ -81,7 +102,6 @@ impl Site {
         if done < FIRST as u64 || !causes.is_empty() {
             bail!("{done} of the first {FIRST} users logged in and out: {causes:?}");
         }
-        let label = format!("{} {}", variant.name, transport.name());
         Ok(Self { members: Members { first: 0, count: users, ..members }, server, label })
     }
 
@@ -144,11 +164,11 @@ fn log_in<'a>(
 }
 
 /// The first users, who begin at `first`.
-fn members(server: &Server, transport: Transport, first: u32, caps: bool) -> Members {
+fn members(server: &Server, transports: &[Transport], first: u32, caps: bool) -> Members {
     Members {
         first,
         count: FIRST,
-        transports: vec![transport],
+        transports: transports.to_vec(),
         accounts: Accounts {
             domain: HOST.to_owned(),
             auth: Auth::Plain,

@@ -288,6 +288,9 @@ impl<'a> Crowd<'a> {
     fn answered(&mut self, stamp: u64, now: Instant) -> bool {
         let since = self.epoch + Duration::from_nanos(stamp);
         let Some(phase) = self.phase.as_mut().filter(|phase| phase.has_sent(since)) else { return false };
+        if !phase.comes(since) {
+            return false;
+        }
         phase.note(since, now);
         self.shared.ready.fetch_add(1, Relaxed);
         true

@@ -2,6 +2,7 @@
 
 pub(crate) mod crowd;
 pub(crate) mod crowd_run;
+pub(crate) mod deaf;
 pub(crate) mod flood;
 pub(crate) mod http_load;
 pub(crate) mod http_run;

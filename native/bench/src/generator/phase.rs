@@ -1,5 +1,6 @@
 //! An order being carried out: what is due, what is still awaited, and when it is over.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use crate::client::Failure;
@@ -18,6 +19,10 @@ pub(crate) struct Phase {
     busy: usize,
     /// Messages and pings that were answered by an error.
     refused: u64,
+    /// When they were due that have come to their aim, at a fixed rate: each has a time of its own.
+    come: HashSet<Instant>,
+    /// How often one came again.
+    repeated: u64,
     report: PhaseReport,
 }
 
@@ -52,6 +57,8 @@ impl Phase {
             last: now,
             busy: 0,
             refused: 0,
+            come: HashSet::new(),
+            repeated: 0,
             report,
         }
     }
@@ -139,6 +146,14 @@ impl Phase {
         self.refused += 1;
     }
 
+    /// What was sent with this time has come to its aim. Whether it is for the first time, where that can be told.
+    pub(crate) fn comes(&mut self, since: Instant) -> bool {
+        let is_timed = matches!(self.order, Order::Traffic { rate: Rate::Fixed(_), .. });
+        let is_first = !is_timed || self.come.insert(since);
+        self.repeated += u64::from(!is_first);
+        is_first
+    }
+
     /// Something that counts from `since` has come to its aim.
     pub(crate) fn note(&mut self, since: Instant, now: Instant) {
         latency::record(&mut self.report.latency, now.saturating_duration_since(since));
@@ -147,7 +162,7 @@ impl Phase {
     }
 
     /// Ends the phase: its report, and how many things failed only now, by stage and cause.
-    pub(crate) fn finish(mut self) -> (PhaseReport, [(u64, &'static str, Failure); 2]) {
+    pub(crate) fn finish(mut self) -> (PhaseReport, [(u64, &'static str, Failure); 3]) {
         let stage = match self.order {
             Order::Traffic { .. } => "traffic",
             Order::LogIn { .. } => "log in",
@@ -156,6 +171,7 @@ impl Phase {
         let missing = [
             (self.unanswered(), stage, Failure::TimedOut),
             (u64::from(self.pace.left()), stage, Failure::NotBegun),
+            (self.repeated, stage, Failure::Repeated),
         ];
         self.report.elapsed = self.last.duration_since(self.start);
         (self.report, missing)
@@ -219,6 +235,21 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_twice_does_not_stand_for_what_is_lost() {
+        let start = Instant::now();
+        let mut phase = Phase::new(traffic(Rate::Fixed(2.0)), 0, 1, start);
+        let (_, since) = phase.take_due(start).unwrap();
+        phase.sent();
+        phase.take_due(start + SECOND).unwrap();
+        phase.sent();
+        assert!(phase.comes(since));
+        phase.note(since, start);
+        assert!(!phase.comes(since));
+        let (_, missing) = phase.finish();
+        assert_eq!(missing.map(|(count, ..)| count), [1, 0, 1]);
+    }
+
+    #[test]
     fn a_silent_server_is_given_up_and_counted() {
         let start = Instant::now();
         let mut phase = Phase::new(traffic(Rate::Fixed(2.0)), 0, 1, start);
@@ -228,7 +259,8 @@ mod tests {
         assert!(phase.is_over(true, start + SECOND + PATIENCE));
         assert!(phase.is_over(false, start), "without users nothing can come");
         let (_, missing) = phase.finish();
-        assert_eq!(missing, [(1, "traffic", Failure::TimedOut), (1, "traffic", Failure::NotBegun)]);
+        let expected = [(1, Failure::TimedOut), (1, Failure::NotBegun), (0, Failure::Repeated)];
+        assert_eq!(missing, expected.map(|(count, failure)| (count, "traffic", failure)));
     }
 
     #[test]

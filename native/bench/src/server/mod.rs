@@ -1,6 +1,7 @@
 //! A server under test: an ejabberd of its own in a fresh directory, started, asked and ended by pid.
 
 mod ecm;
+pub(crate) mod relay;
 pub(crate) mod variant;
 
 use std::fs::{self, File};
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::server::ecm::Ecm;
+use crate::server::relay::Relay;
 use crate::server::variant::Variant;
 
 const CONTROL: &str = include_str!("control.erl");
@@ -44,11 +46,14 @@ pub(crate) struct Setup {
     pub(crate) backlog: u32,
     /// Where fresh directories are made.
     pub(crate) state_root: PathBuf,
+    /// The link of a connection manager goes through a relay that can break it.
+    pub(crate) is_breakable: bool,
 }
 
 /// A running ejabberd, and what is before it. Dropping it ends both.
 pub(crate) struct Server {
     ecm: Option<Ecm>,
+    relay: Option<Relay>,
     child: Child,
     questions: ChildStdin,
     answers: Receiver<String>,
@@ -82,9 +87,11 @@ impl Server {
             _ => bail!("the node has no stdin or stdout"),
         };
         let answers = read_answers(output, File::create(directory.join("console.log"))?);
-        let mut server = Self { ecm: None, child, questions, answers, directory, c2s, http };
+        let mut server = Self { ecm: None, relay: None, child, questions, answers, directory, c2s, http };
         server.wait_until_ready(variant)?;
         if let Some(program) = &variant.ecm {
+            server.relay = if setup.is_breakable { Some(Relay::start(link)?) } else { None };
+            let link = server.relay.as_ref().map_or(link, |relay| relay.address);
             let places = ecm::Places { c2s: ecm_c2s, http: ecm_http, health, link };
             server.ecm = Some(Ecm::start(program, &server.directory, &places, setup)?);
             (server.c2s, server.http) = (ecm_c2s, ecm_http);
@@ -95,6 +102,11 @@ impl Server {
     /// The pid of the Erlang VM.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What can break the link, once.
+    pub(crate) fn take_relay(&mut self) -> Option<Relay> {
+        self.relay.take()
     }
 
     /// The pid of the connection manager.
