@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 /// Letters that may wait.
@@ -90,13 +90,11 @@ impl Post {
 
     /// False when there is no room, or the worker has ended.
     pub(crate) fn try_send(&self, mail: Mail) -> bool {
-        match self.letters.try_send(mail) {
-            Ok(()) => {
-                self.wake();
-                true
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        let is_sent = self.letters.try_send(mail).is_ok();
+        if is_sent {
+            self.wake();
         }
+        is_sent
     }
 
     fn wake(&self) {
@@ -117,9 +115,6 @@ impl Mailbox {
     }
 
     pub(crate) fn take(&self) -> Option<Mail> {
-        match self.letters.try_recv() {
-            Ok(mail) => Some(mail),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.letters.try_recv().ok()
     }
 }

@@ -96,9 +96,10 @@ impl Uplink {
         self.link.as_ref().is_some_and(|link| !link.is_connected() && !link.is_over())
     }
 
-    /// It has a connection, or had one a moment ago.
+    /// It has a connection, or had one a moment ago and no attempt at another has failed.
     pub(super) fn is_usable(&self, now: Time) -> bool {
-        self.is_up() || self.is_suspended() && now.since(self.since) < BLINK
+        let is_blink = self.pause.failures() == 0 && now.since(self.since) < BLINK;
+        self.is_up() || self.is_suspended() && is_blink
     }
 
     pub(super) fn streams(&self) -> usize {
