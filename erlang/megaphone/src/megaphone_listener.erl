@@ -78,7 +78,15 @@ listen_as_told(Socket, _SocketOptions, Owner, Options) ->
 descriptor({'$inet', gen_tcp_socket, {_, Socket}}) -> socket:getopt(Socket, otp, fd);
 descriptor(Socket) -> inet:getfd(Socket).
 
+native(Fd, SockName, Owner, #{mode := links} = Options) ->
+    case megaphone_link_options:for_library(Options) of
+        {ok, Checked} -> native_checked(Fd, SockName, Owner, Checked);
+        {error, _} = Error -> Error
+    end;
 native(Fd, SockName, Owner, Options) ->
+    native_checked(Fd, SockName, Owner, Options).
+
+native_checked(Fd, SockName, Owner, Options) ->
     try megaphone_nif:listen(Fd, Owner, Options) of
         {ok, Listener} -> {ok, Listener, SockName};
         {error, _} = Error -> Error

@@ -1,4 +1,4 @@
-%% What the listener modules megaphone_http and megaphone_c2s have in common: they keep the process and the listening
+%% What the listener modules megaphone_http, megaphone_c2s and megaphone_ecm have in common: they keep the process and the listening
 %% socket that ejabberd gave them, and have Megaphone accept on a copy of the descriptor.
 %%
 %% That copy belongs to this process, too, and so lives through whatever befalls Megaphone's own processes. When they have
@@ -96,7 +96,7 @@ serve(Module, ListenSocket, Handlers, Options) ->
     Serving = watch(#serving{module = Module, socket = ListenSocket, spec = Spec}),
     _ = erlang:send_after(?LOOK_INTERVAL, self(), look),
     case start(Serving) of
-        {ok, Started} -> wait(Started);
+        {ok, Started} -> ok = warn_of_same_name(Spec), wait(Started);
         {error, Reason} -> wait(retry(Serving, "cannot be served: ~tp", [Reason]))
     end.
 
@@ -143,6 +143,21 @@ start(#serving{spec = Spec, listener = Former} = Serving) ->
         {error, _} = Error ->
             Error
     end.
+
+%% Only where connection managers may ask for it. The first is the one that they get.
+warn_of_same_name(#{place := Socket, name := {Module, _}, options := #{link_name := LinkName}}) ->
+    Places = [Place || #{link_name := Its, is_open := true, sockname := Place} <- megaphone_listener:all(),
+                       Its =:= LinkName, Place =/= undefined],
+    case {is_for_managers(), Places} of
+        {true, [First, _ | _]} ->
+            ?WARNING_MSG("Connection managers that ask for ~ts get the listener at ~ts; ~s at ~ts has the same ecm_name: "
+                         "give it another", [LinkName, endpoint(First), Module, address(Socket)]);
+        _ -> ok
+    end;
+warn_of_same_name(_Spec) ->
+    ok.
+
+is_for_managers() -> lists:any(fun({_, Module, _}) -> Module =:= megaphone_ecm end, ejabberd_option:listen()).
 
 number(#serving{spec = #{name := Name}, listener = Former}) ->
     case megaphone:listener(Name) of
