@@ -56,7 +56,7 @@ pub enum WriteOutcome {
 
 /// What to do about a `sendfile`.
 #[derive(Debug)]
-pub enum SendfileOutcome {
+pub(crate) enum SendfileOutcome {
     /// Send to this descriptor, not holding anything.
     Go(OwnedFd),
     /// The caller's waiter is registered.

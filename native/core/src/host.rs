@@ -3,11 +3,13 @@
 use crate::id::{Conn, ListenerId};
 use crate::options::Delivery;
 use crate::settings::XmppId;
+use megaphone_proto::link::{Cause, Failure};
 use megaphone_proto::packet::Packet;
 use megaphone_proto::proxy;
 use rustix::io::Errno;
 use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Whoever owns connections: Erlang processes in the NIF.
 pub trait Host: Send + Sync + Sized + 'static {
@@ -111,7 +113,7 @@ pub enum Event<'a, H: Host> {
 }
 
 /// Something that the operator should know. Each kind is told at most once a minute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// No more connections are accepted until some are closed.
     AcceptPaused {
@@ -161,6 +163,53 @@ pub enum Notice {
         peer: Option<SocketAddr>,
         /// Why.
         why: ProxyRefusal,
+    },
+    /// A connection manager has a new link.
+    LinkUp {
+        /// Where.
+        listener: ListenerId,
+        /// The ECM's name.
+        ecm: Arc<str>,
+        /// Where it has connected from; none for a unix socket.
+        peer: Option<SocketAddr>,
+    },
+    /// A link has lost its connection, and waits for another.
+    LinkCut {
+        /// Where that came to.
+        listener: ListenerId,
+        /// The ECM's name.
+        ecm: Arc<str>,
+        /// Streams that wait with it.
+        streams: usize,
+    },
+    /// A link has another connection, and goes on where it was.
+    LinkResumed {
+        /// Where.
+        listener: ListenerId,
+        /// The ECM's name.
+        ecm: Arc<str>,
+        /// Where it has connected from; none for a unix socket.
+        peer: Option<SocketAddr>,
+    },
+    /// A link is over, and its streams with it.
+    LinkLost {
+        /// Where its last connection came to.
+        listener: ListenerId,
+        /// The ECM's name.
+        ecm: Arc<str>,
+        /// Streams that end with it.
+        streams: usize,
+        /// Why.
+        cause: Cause,
+    },
+    /// A connection to a link listener did not become a link's; it was closed.
+    LinkRefused {
+        /// Where.
+        listener: ListenerId,
+        /// Who has connected; none for a unix socket.
+        peer: Option<SocketAddr>,
+        /// Why. A connection that closed before it had said anything, as a probe does, is not told of.
+        why: Failure,
     },
 }
 

@@ -34,6 +34,9 @@ pub enum Mode {
 /// How the connections of one listener are treated.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
+    /// By which streams of links ask for it. Of listeners with one name the newest that is open has them; when it closes, no
+    /// older one gets the name back. Default none: only the socket's connections come here.
+    pub name: Option<String>,
     /// What becomes of an accepted connection.
     pub mode: Mode,
     /// Backlog of the listening socket. Default 4096; the kernel's `somaxconn` is above it.
@@ -72,6 +75,7 @@ pub struct ListenerConfig {
 impl Default for ListenerConfig {
     fn default() -> Self {
         Self {
+            name: None,
             mode: Mode::Raw,
             backlog: 4096,
             limits: Limits::default(),

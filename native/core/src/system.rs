@@ -1,6 +1,7 @@
 //! All shards together: what other threads may ask for.
 
 mod calls;
+mod links;
 mod listeners;
 mod xmpp;
 

@@ -21,4 +21,5 @@ rustler::atoms! {
     max_stanza, origins, path, peer, ping_interval, response_headers, routes, stanza_timeout, transport,
     unlimited, more, register_failed, max_descriptor, websocket, websocket_timeout, xmpp, bytes, bytes_per_session, sessions,
     not_trusted, proxy_protocol, proxy_refused, timeout,
+    ecm, link_cut, link_lost, link_refused, link_resumed, link_up, streams,
 }

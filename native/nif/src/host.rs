@@ -9,6 +9,7 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustler::env::{OwnedEnv, SavedTerm};
+use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, LocalPid, Monitor, Reference, Resource, ResourceArc, Term};
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
@@ -375,7 +376,7 @@ fn each_message(event: &Event<'_, ErlangHost>, mut send: impl FnMut(&LocalPid, &
             let log = *LOG.lock();
             let is_told = log.is_some_and(|log| send(&log, &|env| notice_term(env, notice)));
             if !is_told {
-                keep(*notice);
+                keep(notice.clone());
             }
         }
     }
@@ -427,6 +428,46 @@ fn notice_term<'a>(env: Env<'a>, notice: &Notice) -> Term<'a> {
                 (atoms::reason(), terms::proxy_refusal(env, *why)),
             ],
         ),
+        Notice::LinkUp { .. }
+        | Notice::LinkCut { .. }
+        | Notice::LinkResumed { .. }
+        | Notice::LinkLost { .. }
+        | Notice::LinkRefused { .. } => link_notice(env, notice),
     };
     (atoms::dollar_notice(), kind, terms::map(env, &details)).encode(env)
+}
+
+/// What happens to links of connection managers. Reasons are texts, in a binary.
+fn link_notice<'a>(env: Env<'a>, notice: &Notice) -> (Atom, Vec<(Atom, Term<'a>)>) {
+    let peer_term = |peer: &Option<_>| {
+        peer.map_or_else(|| atoms::undefined().encode(env), |peer| terms::ip_address(env, peer))
+    };
+    let (kind, listener, details) = match notice {
+        Notice::LinkUp { listener, ecm, peer } | Notice::LinkResumed { listener, ecm, peer } => {
+            let is_new = matches!(notice, Notice::LinkUp { .. });
+            let kind = if is_new { atoms::link_up() } else { atoms::link_resumed() };
+            (kind, listener, vec![(atoms::ecm(), (**ecm).encode(env)), (atoms::peer(), peer_term(peer))])
+        }
+        Notice::LinkCut { listener, ecm, streams } => (
+            atoms::link_cut(),
+            listener,
+            vec![(atoms::ecm(), (**ecm).encode(env)), (atoms::streams(), streams.encode(env))],
+        ),
+        Notice::LinkLost { listener, ecm, streams, cause } => (
+            atoms::link_lost(),
+            listener,
+            vec![
+                (atoms::ecm(), (**ecm).encode(env)),
+                (atoms::streams(), streams.encode(env)),
+                (atoms::reason(), cause.to_string().encode(env)),
+            ],
+        ),
+        Notice::LinkRefused { listener, peer, why } => (
+            atoms::link_refused(),
+            listener,
+            vec![(atoms::peer(), peer_term(peer)), (atoms::reason(), why.to_string().encode(env))],
+        ),
+        _ => return (atoms::undefined(), Vec::new()),
+    };
+    (kind, [vec![(atoms::listener(), listener.0.encode(env))], details].concat())
 }
