@@ -33,7 +33,7 @@
 %% proxy_protocol: true if each connection begins with a header of the PROXY protocol, version 1 or 2; one without is
 %% closed. peername and sockname are the header's then. Networks, at most 256 as {Ip, Length}: the same, and who connects
 %% from elsewhere is closed. Name them where clients can reach the port, for whoever is believed can be anybody.
-%% link_name: the name, 1 to 128 bytes, by which connection managers ask for this listener. Of several, the first has it.
+%% link_name: the name, 1 to 128 bytes, by which connection managers ask for this listener. Of several, the last opened has it.
 %% The others are those of megaphone_nif:listen_options(); of a listener for links those of megaphone_link_options:options(),
 %% and socket.
 -type options() :: #{mode => raw | http, socket => [gen_tcp:listen_option()], atom() => term()}.

@@ -36,14 +36,16 @@
 -define(MAX_PAYLOAD, 16384).
 
 %% Numbers, with what they may be.
--spec bounds() -> #{atom() => {Least :: non_neg_integer(), Most :: pos_integer()}}.
+-spec bounds() -> #{atom() => {Least :: pos_integer(), Most :: pos_integer()}}.
 bounds() ->
-    #{max_links => {1, 4096},
+    #{backlog => {1, 65535},
+      max_handshakes => {1, 4096},
+      max_links => {1, 4096},
       max_streams => {1, 16#1000000},
       resend_bytes => {4096, 16#40000000},
       unsent_bytes => {1024, 16#40000000},
       max_payload => {1024, 65535},
-      initial_credit => {0, 16#7fffffff},
+      initial_credit => {1, 16#7fffffff},
       resume_timeout => {1000, 3600_000},
       handshake_timeout => {1000, 60_000},
       ping_interval => {1000, 600_000},

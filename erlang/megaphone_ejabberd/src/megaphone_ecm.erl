@@ -33,6 +33,7 @@ listen_options() -> [secret_file | link_options()].
 
 link_options() ->
     [{max_links, 64},
+     {max_handshakes, 64},
      {max_streams, 1048576},
      {resend_bytes, 4194304},
      {unsent_bytes, 262144},
@@ -50,7 +51,7 @@ listen_opt_type(ack_delay) -> econf:timeout(millisecond);
 listen_opt_type(Name) when Name =:= resume_timeout; Name =:= handshake_timeout; Name =:= ping_interval;
                            Name =:= silence_timeout ->
     econf:and_then(econf:timeout(second), within(Name));
-listen_opt_type(Name) when is_map_key(Name, #{max_links => [], max_streams => [], resend_bytes => [], unsent_bytes => [],
+listen_opt_type(Name) when is_map_key(Name, #{max_links => [], max_handshakes => [], max_streams => [], resend_bytes => [], unsent_bytes => [],
                                               max_payload => [], initial_credit => []}) ->
     econf:and_then(econf:non_neg_int(), within(Name)).
 

@@ -123,7 +123,9 @@ say_goodbye() ->
     receive
         {'DOWN', Monitor, process, Pid, normal} -> ok;
         {'DOWN', Monitor, process, Pid, Reason} -> ?ERROR_MSG("Cannot tell users that the server stops: ~tp", [Reason])
-    end.
+    end,
+    %% What users were told is on its way when these return.
+    lists:foreach(fun(Listener) -> megaphone_listener:drain(Listener, 0) end, Links).
 
 dismiss_sessions() ->
     Goodbye = case ejabberd_cluster:get_nodes() of

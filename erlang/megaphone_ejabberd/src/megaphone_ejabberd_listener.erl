@@ -144,14 +144,15 @@ start(#serving{spec = Spec, listener = Former} = Serving) ->
             Error
     end.
 
-%% Only where connection managers may ask for it. The first is the one that they get.
-warn_of_same_name(#{place := Socket, name := {Module, _}, options := #{link_name := LinkName}}) ->
-    Places = [Place || #{link_name := Its, is_open := true, sockname := Place} <- megaphone_listener:all(),
-                       Its =:= LinkName, Place =/= undefined],
-    case {is_for_managers(), Places} of
-        {true, [First, _ | _]} ->
-            ?WARNING_MSG("Connection managers that ask for ~ts get the listener at ~ts; ~s at ~ts has the same ecm_name: "
-                         "give it another", [LinkName, endpoint(First), Module, address(Socket)]);
+%% Only where connection managers may ask for it. The last is the one that they get.
+warn_of_same_name(#{place := Socket, name := {Module, _} = Name, options := #{link_name := LinkName}}) ->
+    Others = [Place || #{link_name := Its, name := Other, is_open := true, sockname := Place} <- megaphone_listener:all(),
+                       Its =:= LinkName, Other =/= Name, Place =/= undefined],
+    case {is_for_managers(), Others} of
+        {true, [_ | _]} ->
+            ?WARNING_MSG("Clients of connection managers that ask for ~ts come to the listener ~s at ~ts from now on, and "
+                         "no longer to that at ~ts: give one of them another ecm_name",
+                         [LinkName, Module, address(Socket), lists:join(", ", [endpoint(Other) || Other <- Others])]);
         _ -> ok
     end;
 warn_of_same_name(_Spec) ->
