@@ -2,13 +2,15 @@
 %% between the two.
 -module(megaphone_ct_ecm).
 
--export([secret_file/1, listener/2, listener/3]).
--export([start/2, stop/1, kill/1, os_pid/1, program/0, await_link/1]).
--export([relay/1, relay_port/1, cut/1, mend/1, connections/1]).
+-export([secret_file/1, listener/3, changes/1]).
+-export([start/2, stop/1, kill/1, os_pid/1, log/2, program/0, await_link/1]).
+-export([relay/1, relay_port/1, cut/1, mend/1, connections/1, stop_relay/1]).
 
 -export_type([ecm/0, options/0, relay/0]).
 
--opaque ecm() :: #{port := port(), os_pid := string()}.
+%% Its process has the program's standard input, and lives until the program is stopped: who starts it in an
+%% init_per_group is no more when the cases run.
+-opaque ecm() :: #{keeper := pid(), os_pid := string(), log := file:filename()}.
 
 %% ports: on which it listens, and for which of the nodes' listeners.
 %% nodes: their names and the ports of their megaphone_ecm listeners.
@@ -29,19 +31,24 @@
 
 %% --- the node's side
 
-%% A file with a secret of its own, in this directory.
+%% The file with the secret of this directory, which is made.
 -spec secret_file(file:filename()) -> file:filename().
 secret_file(Directory) ->
     File = filename:join(filename:absname(Directory), "ecm.secret"),
     ok = filelib:ensure_dir(File),
-    ok = file:write_file(File, [binary:encode_hex(crypto:strong_rand_bytes(32)), "\n"]),
-    ok = file:change_mode(File, 8#600),
+    _ = filelib:is_file(File) orelse
+        begin
+            ok = file:write_file(File, [binary:encode_hex(crypto:strong_rand_bytes(32)), "\n"]),
+            ok = file:change_mode(File, 8#600)
+        end,
     File.
 
-%% An ejabberd listener for megaphone_ct_node.
--spec listener(inet:port_number(), file:filename()) -> iodata().
-listener(Port, SecretFile) -> listener(Port, SecretFile, []).
+%% How a group of a suite differs in which clients come through a manager.
+-spec changes(Group :: atom()) -> megaphone_ct_node:changes().
+changes(ecm) -> #{ecm => ""};
+changes(_Group) -> #{}.
 
+%% An ejabberd listener for megaphone_ct_node.
 -spec listener(inet:port_number(), file:filename(), [iodata()]) -> iodata().
 listener(Port, SecretFile, Lines) ->
     ["  -\n    port: ", integer_to_list(Port), "\n    ip: \"127.0.0.1\"\n    module: megaphone_ecm\n"
@@ -56,21 +63,39 @@ await_link(Ejabberd) ->
 
 %% --- the program
 
-%% Runs it until the calling process ends, stop/1 or kill/1. It listens when this returns.
+%% Runs it until stop/1, kill/1, or the end of this node. It listens when this returns.
 -spec start(file:filename(), options()) -> ecm().
 start(Directory, Options) ->
     Name = maps:get(name, Options, "ecm1"),
     File = filename:join(filename:absname(Directory), Name ++ ".toml"),
     ok = filelib:ensure_dir(File),
     ok = file:write_file(File, configuration(Name, Options)),
-    Shell = "\"$@\" 2>>\"$0\".log & echo $!; cat >/dev/null; kill -KILL $! 2>/dev/null; wait $!",
-    Port = open_port({spawn_executable, "/bin/sh"}, [{args, ["-c", Shell, File, program(), File]}, {line, 1000}, exit_status]),
-    OsPid = receive {Port, {data, {eol, Line}}} -> Line after ?TIMEOUT -> error(megaphone_ecm_did_not_start) end,
-    Ecm = #{port => Port, os_pid => OsPid},
+    {Keeper, OsPid} = keep(File),
+    Ecm = #{keeper => Keeper, os_pid => OsPid, log => File ++ ".log"},
     try lists:foreach(fun({_, Listen}) -> megaphone_ct_proxy:await_port(Listen) end, maps:get(ports, Options))
-    catch _:Reason -> kill(Ecm), error({megaphone_ecm_did_not_start, Reason, file:read_file(File ++ ".log")})
+    catch _:Reason -> kill(Ecm), error({megaphone_ecm_did_not_start, Reason, log(Ecm, "")})
     end,
     Ecm.
+
+%% The program ends when the shell's standard input does.
+keep(File) ->
+    Caller = self(),
+    Shell = "\"$@\" 2>>\"$0\".log & echo $!; cat >/dev/null; kill -KILL $! 2>/dev/null; wait $!",
+    Arguments = ["-c", Shell, File, program(), File],
+    Keeper = spawn(fun() ->
+        Port = open_port({spawn_executable, "/bin/sh"}, [{args, Arguments}, {line, 1000}]),
+        receive {Port, {data, {eol, Line}}} -> Caller ! {self(), Line} end,
+        receive stop -> ok end
+    end),
+    receive {Keeper, OsPid} -> {Keeper, OsPid}
+    after ?TIMEOUT -> error(no_shell)
+    end.
+
+%% The lines that it has logged in which the regular expression is found.
+-spec log(ecm(), string()) -> [binary()].
+log(#{log := File}, Expression) ->
+    {ok, Log} = file:read_file(File),
+    [Line || Line <- binary:split(Log, <<"\n">>, [global]), re:run(Line, Expression) =/= nomatch].
 
 configuration(Name, #{secret_file := Secret, ports := Ports, nodes := Nodes} = Options) ->
     ["name = \"", Name, "\"\nsecret_file = \"", Secret, "\"\n", maps:get(lines, Options, "max_connections = 2000\n"),
@@ -103,10 +128,10 @@ stop(Ecm) -> signal("TERM", Ecm).
 kill(Ecm) -> signal("KILL", Ecm).
 
 %% The shell ends when the program has and its own input does: the program's end is seen in /proc.
-signal(Signal, #{port := Port, os_pid := OsPid}) ->
+signal(Signal, #{keeper := Keeper, os_pid := OsPid}) ->
     _ = os:cmd("kill -" ++ Signal ++ " " ++ OsPid),
-    megaphone_ct_sockets:await(fun() -> not is_running(OsPid) end),
-    catch port_close(Port),
+    ok = megaphone_ct_sockets:await(fun() -> not is_running(OsPid) end),
+    Keeper ! stop,
     ok.
 
 %% One that has ended is there until its parent has asked.
@@ -118,15 +143,15 @@ is_running(OsPid) ->
 
 %% --- a relay
 
-%% A port that leads to Port, for as long as the calling process lives.
+%% A port that leads to Port, until stop_relay/1.
 -spec relay(inet:port_number()) -> relay().
 relay(Port) ->
     Caller = self(),
-    Pid = spawn_link(fun() ->
+    Pid = spawn(fun() ->
         {ok, Listen} = listen(0),
         {ok, Own} = inet:port(Listen),
         Caller ! {self(), Own},
-        relay(#{to => Port, own => Own, listen => Listen, acceptor => acceptor(Listen, Port), opened => 0})
+        run_relay(#{to => Port, own => Own, listen => Listen, acceptor => acceptor(Listen, Port), opened => 0})
     end),
     receive {Pid, Own} -> {Pid, Own}
     after ?TIMEOUT -> error(no_relay)
@@ -147,6 +172,12 @@ mend(Relay) -> ask(Relay, mend).
 -spec connections(relay()) -> non_neg_integer().
 connections(Relay) -> ask(Relay, connections).
 
+-spec stop_relay(relay()) -> ok.
+stop_relay({Pid, _} = Relay) ->
+    Monitor = monitor(process, Pid),
+    ok = ask(Relay, stop),
+    receive {'DOWN', Monitor, process, Pid, _} -> ok end.
+
 ask({Pid, _}, Question) ->
     Ref = make_ref(),
     Pid ! {Question, self(), Ref},
@@ -156,7 +187,7 @@ ask({Pid, _}, Question) ->
 
 listen(Port) -> gen_tcp:listen(Port, [binary, {active, false}, {ip, ?LOOPBACK}, {reuseaddr, true}, {nodelay, true}]).
 
-relay(#{to := To, own := Own, opened := Opened} = State) ->
+run_relay(#{to := To, own := Own, opened := Opened} = State) ->
     receive
         {cut, From, Ref} ->
             #{listen := Listen, acceptor := Acceptor} = State,
@@ -166,16 +197,19 @@ relay(#{to := To, own := Own, opened := Opened} = State) ->
             true = exit(Acceptor, kill),
             receive {'DOWN', Monitor, process, Acceptor, _} -> ok end,
             From ! {Ref, ok},
-            relay(State);
+            run_relay(State);
         {mend, From, Ref} ->
             {ok, Listen} = listen(Own),
             From ! {Ref, ok},
-            relay(State#{listen := Listen, acceptor := acceptor(Listen, To)});
+            run_relay(State#{listen := Listen, acceptor := acceptor(Listen, To)});
+        {stop, From, Ref} ->
+            From ! {Ref, ok},
+            exit(shutdown);
         {connections, From, Ref} ->
             From ! {Ref, Opened},
-            relay(State);
+            run_relay(State);
         opened ->
-            relay(State#{opened := Opened + 1})
+            run_relay(State#{opened := Opened + 1})
     end.
 
 %% Its end is that of its connections, whose sockets are their processes'.
