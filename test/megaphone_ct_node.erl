@@ -6,7 +6,7 @@
 -module(megaphone_ct_node).
 
 -export([start/2, start/3, stop/1, call/4, os_pid/1, port/2, url/3, name/1, link_port/1, secret_file/1]).
--export([root/0, free_port/0, account/2, admin_account/1, reload/2, reload/3, http_listener/2, certificate/1, log/2]).
+-export([root/0, free_port/0, account/2, admin_account/1, reload/2, reload/3, reload_error/2, http_listener/2, certificate/1, log/2]).
 -export([reset_peak_memory/1, peak_memory/1, memory/1]).
 %% Called in ejabberd's node.
 -export([http_handlers/0, open_files/1]).
@@ -210,6 +210,13 @@ reload(#{state := State, changes := Changes} = Ejabberd, Listeners, Options) ->
         options => [maps:get(options, Changes, []) | Options]
     }),
     ok = call(Ejabberd, ejabberd_config, reload, []).
+
+%% What ejabberd says of a configuration with these listeners, which it does not take.
+-spec reload_error(ejabberd(), [iodata()]) -> string().
+reload_error(#{state := State, changes := Changes} = Ejabberd, Listeners) ->
+    ok = write_config(State, Changes#{listeners => [maps:get(listeners, Changes, []) | Listeners]}),
+    {error, _, _} = Error = call(Ejabberd, ejabberd_config, reload, []),
+    lists:flatten(call(Ejabberd, ejabberd_config, format_error, [Error])).
 
 %% One more HTTP listener for reload/2. A string among the options is quoted.
 -spec http_listener(module(), [{Option :: atom(), integer() | string() | boolean()}]) -> iodata().
