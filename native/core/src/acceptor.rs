@@ -1,15 +1,18 @@
 //! Accepting: new sockets become connections, up to the bounds; and those who wait for one are told.
 
-use crate::carrier::Carrier;
+use crate::carrier::{Address, Carrier};
 use crate::connection::Connection;
 use crate::cx::{Cx, Fate};
 use crate::engine::Engine;
 use crate::entry::Entry;
 use crate::host::{Event, Host, Sink};
 use crate::id::Conn;
-use crate::listener::{Listener, Mode};
+use crate::listener::{Ingress, Listener, Mode};
 use crate::mailbox::Mail;
+use crate::shard::Shard;
 use crate::store::Pending;
+use crate::stream_end::StreamFd;
+use megaphone_proto::link::{Open, Reason};
 use megaphone_proto::time::Time;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
@@ -40,42 +43,20 @@ pub(crate) enum Accepted {
 impl<H: Host> Engine<H> {
     pub(crate) fn accept_some(&self, listener: &Arc<Listener<H>>, sink: &mut dyn Sink<H>) -> Accepted {
         for _ in 0..ACCEPTS_A_TURN {
-            let is_queue_full = listener.config.mode == Mode::Accept
-                && listener.queue.lock().ready.len() >= Listener::<H>::MAX_QUEUED;
-            if is_queue_full {
+            if is_queue_full(listener) {
                 return Accepted::Full;
             }
             if let Err(full) = self.room(listener) {
                 return full;
             }
-            let accepted = match &*listener.fd.lock() {
-                Some(fd) => rustix::net::accept_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC),
-                None => return Accepted::All,
-            };
-            match accepted {
-                Ok(fd) => {
+            match accept_one(listener) {
+                Ok(Some(fd)) => {
                     if let Err(error) = self.adopt(fd, listener, sink) {
                         return Accepted::Unwatched(error);
                     }
                 }
-                Err(Errno::AGAIN) => return Accepted::All,
-                // What is wrong with a connection that is gone before it was accepted: see accept(2).
-                Err(
-                    Errno::INTR
-                    | Errno::CONNABORTED
-                    | Errno::NETDOWN
-                    | Errno::PROTO
-                    | Errno::NOPROTOOPT
-                    | Errno::HOSTDOWN
-                    | Errno::NONET
-                    | Errno::HOSTUNREACH
-                    | Errno::NETUNREACH
-                    | Errno::OPNOTSUPP,
-                ) => {}
-                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    return Accepted::NoRoom(Some(error));
-                }
-                Err(error) => return Accepted::Failed(error),
+                Ok(None) => {}
+                Err(end) => return end,
             }
         }
         Accepted::More
@@ -122,21 +103,68 @@ impl<H: Host> Engine<H> {
         if raw >= self.max_descriptor() {
             self.is_short_of_descriptors.store(true, Ordering::Relaxed);
         }
-        let mut effects = Vec::new();
-        let inserted = shard.connections.insert(|conn| {
-            let cx = Cx { shared: &self.shared, conn, sink: &mut *sink, effects: &mut effects };
-            Some(Connection::new(Carrier::Socket(fd), Arc::clone(listener), &cx))
-        });
+        let ingress = listener.ingress();
+        let taken = self.take_in(
+            (shard, listener),
+            sink,
+            |cx| Connection::new(Carrier::Socket(fd), ingress, cx),
+            |conn| {
+                let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+                let token = Token(conn.slot() as usize);
+                let registered = shard.registry.register(&mut SourceFd(&raw), token, interest);
+                registered
+                    .map_err(|error| error.raw_os_error().map_or(Errno::NOMEM, Errno::from_raw_os_error))
+            },
+        );
         // When all slots are taken the socket closes here; `max_connections` is far below.
-        let Some((conn, guard)) = inserted else { return Ok(()) };
+        taken.map_or(Ok(()), |(_, watched)| watched)
+    }
+
+    /// The open listener that a stream asks for, if there is room for another connection of it.
+    pub(crate) fn listener_of_stream(&self, name: &str) -> Result<Arc<Listener<H>>, Reason> {
+        let listener = self.named.read().get(name).cloned().ok_or(Reason::Refused)?;
+        let is_full = self.connections.load(Ordering::Relaxed)
+            >= self.max_connections.load(Ordering::Relaxed)
+            || self.process_room.load(Ordering::Relaxed) == 0
+            || is_queue_full(&listener);
+        if is_full { Err(Reason::Overload) } else { Ok(listener) }
+    }
+
+    /// Takes in a stream of a link, into the link's shard. Its slot; none when there is no more.
+    pub(crate) fn adopt_stream(
+        &self,
+        index: usize,
+        listener: Arc<Listener<H>>,
+        (stream, open): (StreamFd, Open),
+        sink: &mut dyn Sink<H>,
+    ) -> Option<u32> {
+        let ingress =
+            Ingress::carried(Arc::clone(&listener), Address::from(open.client), Address::from(open.local));
+        let make = |cx: &Cx<'_, H>| Connection::new(Carrier::Stream(stream), Arc::new(ingress), cx);
+        let taken = self.take_in((&self.shards[index], &listener), sink, make, |_| Ok(()));
+        taken.map(|(conn, _)| conn.slot())
+    }
+
+    /// Puts a connection into a shard and has it begin, if it can be watched.
+    fn take_in(
+        &self,
+        (shard, listener): (&Shard<H>, &Arc<Listener<H>>),
+        sink: &mut dyn Sink<H>,
+        make: impl FnOnce(&Cx<'_, H>) -> Connection<H>,
+        watch: impl FnOnce(Conn) -> Result<(), Errno>,
+    ) -> Option<(Conn, Result<(), Errno>)> {
+        let mut effects = Vec::new();
+        let (conn, guard) = shard.connections.insert(|conn| {
+            let cx = Cx { shared: &self.shared, conn, sink: &mut *sink, effects: &mut effects };
+            Some(make(&cx))
+        })?;
         self.count_process();
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         listener.connections.fetch_add(1, Ordering::Relaxed);
         listener.accepted.fetch_add(1, Ordering::Relaxed);
-        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        let registered = shard.registry.register(&mut SourceFd(&raw), Token(conn.slot() as usize), interest);
-        let is_watched = registered.is_ok();
+        let watched = watch(conn);
+        let is_watched = watched.is_ok();
         let mut cx = Cx { shared: &self.shared, conn, sink: &mut *sink, effects: &mut effects };
         let begun = self.step_locked(shard, guard, &mut cx, |connection: &mut Connection<H>, cx| {
             ((), if is_watched { connection.begin(cx) } else { Fate::Gone })
@@ -145,9 +173,10 @@ impl<H: Host> Engine<H> {
             shard.connections.notify(conn.slot(), Pending::LOOK);
         }
         self.carry_out(effects, sink);
-        registered.map_err(|error| error.raw_os_error().map_or(Errno::NOMEM, Errno::from_raw_os_error))?;
-        self.queue_or_abort(conn, listener, sink);
-        Ok(())
+        if is_watched {
+            self.queue_or_abort(conn, listener, sink);
+        }
+        Some((conn, watched))
     }
 
     fn queue_or_abort(&self, conn: Conn, listener: &Arc<Listener<H>>, sink: &mut dyn Sink<H>) {
@@ -199,4 +228,37 @@ impl<H: Host> Engine<H> {
     pub(crate) fn awaits_acceptor(&self, listener: &Listener<H>) -> Option<Time> {
         listener.queue.lock().woken_at
     }
+}
+
+/// One connection off the backlog; none when one was gone before it was accepted.
+pub(crate) fn accept_one<H: Host>(listener: &Listener<H>) -> Result<Option<OwnedFd>, Accepted> {
+    let accepted = match &*listener.fd.lock() {
+        Some(fd) => rustix::net::accept_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC),
+        None => return Err(Accepted::All),
+    };
+    match accepted {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::AGAIN) => Err(Accepted::All),
+        // What is wrong with a connection that is gone before it was accepted: see accept(2).
+        Err(
+            Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::NETDOWN
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::OPNOTSUPP,
+        ) => Ok(None),
+        Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+            Err(Accepted::NoRoom(Some(error)))
+        }
+        Err(error) => Err(Accepted::Failed(error)),
+    }
+}
+
+fn is_queue_full<H: Host>(listener: &Listener<H>) -> bool {
+    listener.config.mode == Mode::Accept && listener.queue.lock().ready.len() >= Listener::<H>::MAX_QUEUED
 }

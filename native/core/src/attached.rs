@@ -1,10 +1,10 @@
 //! A connection whose bytes are for a process to read and write: its owner, its options, who waits, who watches.
 
+use crate::carrier::FileTarget;
 use crate::cx::Cx;
 use crate::host::{Event, Host, Owned};
 use crate::options::SocketOptions;
 use megaphone_proto::packet::Packet;
-use rustix::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// A peer that answers within this is worth looking for: the thread switches of a wait take about as long.
@@ -55,10 +55,9 @@ pub enum WriteOutcome {
 }
 
 /// What to do about a `sendfile`.
-#[derive(Debug)]
 pub(crate) enum SendfileOutcome {
-    /// Send to this descriptor, not holding anything.
-    Go(OwnedFd),
+    /// Send to this, not holding anything.
+    Go(FileTarget),
     /// The caller's waiter is registered.
     Wait,
 }

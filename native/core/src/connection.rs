@@ -15,7 +15,7 @@ use crate::cx::{Cx, Fate};
 use crate::entry::Entry;
 use crate::host::{Event, Host, Owned};
 use crate::id::Conn;
-use crate::listener::Listener;
+use crate::listener::Ingress;
 use crate::options::{Active, SocketOptions};
 use crate::role::closing::Closing;
 use crate::role::raw::Raw;
@@ -35,12 +35,11 @@ pub(crate) struct Connection<H: Host> {
 }
 
 impl<H: Host> Connection<H> {
-    pub(crate) fn new(carrier: Carrier, listener: Arc<Listener<H>>, cx: &Cx<'_, H>) -> Self {
-        let transport = Transport::new(carrier, listener.ingress());
-        let role = match &listener.config.proxy_protocol {
-            Some(_) => Role::Proxy,
-            None => first_role(&transport, cx),
-        };
+    pub(crate) fn new(carrier: Carrier, ingress: Arc<Ingress<H>>, cx: &Cx<'_, H>) -> Self {
+        // A connection manager has read the header of the proxy before it.
+        let is_unknown = ingress.ends().is_none() && ingress.config.proxy_protocol.is_some();
+        let transport = Transport::new(carrier, ingress);
+        let role = if is_unknown { Role::Proxy } else { first_role(&transport, cx) };
         Self { transport, role }
     }
 
@@ -104,6 +103,7 @@ impl<H: Host> Connection<H> {
             outbound: self.transport.outbound.len(),
             bytes: Store::<Self>::SLOT
                 + self.transport.listener.bytes()
+                + self.transport.carrier.bytes()
                 + match &self.role {
                     Role::Http(http) => http.bytes(),
                     Role::Stream(_) => size_of::<StreamRole<H>>(),

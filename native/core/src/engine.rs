@@ -8,6 +8,7 @@ use crate::entry::Entry;
 use crate::error::Error;
 use crate::host::{Event, Host, Notice, Owned, Sink};
 use crate::id::Conn;
+use crate::link_registry::LinkRegistry;
 use crate::listener::Listener;
 use crate::mailbox::Mail;
 use crate::session::BoshSession;
@@ -30,6 +31,9 @@ pub(crate) struct Engine<H: Host> {
     pub(crate) shared: Shared<H>,
     pub(crate) shards: Box<[Shard<H>]>,
     pub(crate) listeners: RwLock<HashMap<u32, Arc<Listener<H>>>>,
+    /// Listeners that streams of links may ask for.
+    pub(crate) named: RwLock<HashMap<String, Arc<Listener<H>>>>,
+    pub(crate) links: LinkRegistry,
     pub(crate) next_listener: AtomicUsize,
     pub(crate) next_shard: AtomicUsize,
     pub(crate) connections: AtomicUsize,
@@ -65,8 +69,9 @@ impl<H: Host> Stored<H> for Connection<H> {
     fn unregister(&self, shard: &Shard<H>) {
         self.transport().never_block_on_close();
         // Explicitly: a sendfile may hold another descriptor of the same socket.
-        let fd = self.transport().carrier.fd().as_raw_fd();
-        let _gone_with_the_descriptor = shard.registry.deregister(&mut SourceFd(&fd));
+        if let Some(fd) = self.transport().carrier.socket() {
+            let _gone_with_the_descriptor = shard.registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        }
     }
 
     fn retire(self, engine: &Engine<H>) {

@@ -2,9 +2,12 @@
 //! What a link carries is its reactor's business ([`links`](crate::links)).
 
 use crate::id::ListenerId;
-use megaphone_proto::link;
+use megaphone_proto::link::{self, LinkId, Refusal, Secret};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How a listener for the links of connection managers is set up.
 #[derive(Clone, Debug)]
@@ -36,7 +39,7 @@ pub struct LinkInfo {
     /// The listener that its last connection came to.
     pub listener: ListenerId,
     /// What the ECM calls it.
-    pub id: link::LinkId,
+    pub id: LinkId,
     /// The ECM's name.
     pub ecm: Arc<str>,
     /// Where the last connection came from; none when that was a unix socket.
@@ -53,4 +56,86 @@ pub struct LinkInfo {
     pub sent: u64,
     /// How often another connection has resumed it.
     pub resumed: u64,
+}
+
+/// What a link listener has beside its socket.
+pub(crate) struct Gate {
+    pub(crate) config: LinkListenerConfig,
+    stage: AtomicU8,
+}
+
+/// How far a link listener's links are to go. No way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Open,
+    /// ECMs are told to open no more streams.
+    GoingAway,
+    /// Links end.
+    Ending,
+}
+
+impl Gate {
+    pub(crate) fn new(config: LinkListenerConfig) -> Self {
+        Self { config, stage: AtomicU8::new(Stage::Open as u8) }
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Relaxed) {
+            0 => Stage::Open,
+            1 => Stage::GoingAway,
+            _ => Stage::Ending,
+        }
+    }
+
+    pub(crate) fn advance(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, Ordering::Relaxed);
+    }
+}
+
+/// One link, for those who are not its reactor.
+pub(crate) struct LinkRecord {
+    pub(crate) id: LinkId,
+    pub(crate) ecm: Arc<str>,
+    pub(crate) secret: Secret,
+    pub(crate) shard: usize,
+    /// Written by the reactor, locked for a copy.
+    pub(crate) info: Mutex<LinkInfo>,
+}
+
+/// All links that are not over.
+#[derive(Default)]
+pub(crate) struct LinkRegistry {
+    all: Mutex<HashMap<LinkId, Arc<LinkRecord>>>,
+}
+
+impl LinkRegistry {
+    /// A new link, unless there are `max_links` of its listener.
+    pub(crate) fn insert(&self, record: LinkRecord, max_links: usize) -> Result<Arc<LinkRecord>, Refusal> {
+        let mut all = self.all.lock();
+        if all.contains_key(&record.id) {
+            return Err(Refusal::InUse);
+        }
+        let listener = record.info.lock().listener;
+        let of_listener = all.values().filter(|other| other.info.lock().listener == listener).count();
+        if of_listener >= max_links {
+            return Err(Refusal::Overload);
+        }
+        let record = Arc::new(record);
+        all.insert(record.id, Arc::clone(&record));
+        Ok(record)
+    }
+
+    /// The link that an ECM of this name means, if it knows its secret.
+    pub(crate) fn find(&self, id: LinkId, ecm: &str, secret: &Secret) -> Option<Arc<LinkRecord>> {
+        let found = self.all.lock().get(&id).cloned()?;
+        (&*found.ecm == ecm && found.secret == *secret).then_some(found)
+    }
+
+    pub(crate) fn remove(&self, id: LinkId) {
+        self.all.lock().remove(&id);
+    }
+
+    pub(crate) fn infos(&self) -> Vec<LinkInfo> {
+        self.all.lock().values().map(|record| record.info.lock().clone()).collect()
+    }
 }

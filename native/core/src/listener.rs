@@ -3,6 +3,7 @@
 use crate::carrier::Address;
 use crate::host::Host;
 use crate::id::{Conn, ListenerId};
+use crate::link_registry::Gate;
 use crate::options::SocketOptions;
 use crate::proxy::ProxyProtocol;
 use crate::settings::{Route, Service, XmppConfig};
@@ -111,6 +112,8 @@ pub struct ListenerInfo {
 pub(crate) struct Listener<H: Host> {
     pub(crate) id: ListenerId,
     pub(crate) config: ListenerConfig,
+    /// Its connections are links.
+    pub(crate) gate: Option<Gate>,
     /// The shard whose reactor accepts.
     pub(crate) shard: usize,
     /// None once it is closed.
@@ -156,7 +159,7 @@ impl<H: Host> Listener<H> {
         id: ListenerId,
         shard: usize,
         fd: OwnedFd,
-        config: ListenerConfig,
+        (config, gate): (ListenerConfig, Option<Gate>),
         xmpp: &XmppConfig,
     ) -> Self {
         let linger = rustix::net::sockopt::socket_linger(&fd);
@@ -167,6 +170,7 @@ impl<H: Host> Listener<H> {
             ingress: Mutex::new(Weak::new()),
             id,
             config,
+            gate,
             shard,
             fd: Mutex::new(Some(fd)),
             starter: RwLock::new(None),
@@ -236,7 +240,7 @@ pub(crate) struct Ingress<H: Host> {
     ends: Option<Ends>,
 }
 
-/// What a proxy has said, for good.
+/// What a proxy, or a connection manager, has said for good.
 pub(crate) struct Ends {
     pub(crate) peer: Address,
     pub(crate) local: Address,
@@ -251,6 +255,11 @@ impl<H: Host> Ingress<H> {
     pub(crate) fn proxied(&self, addresses: proxy::Addresses) -> Self {
         let ends = Ends { peer: addresses.source.into(), local: addresses.destination.into() };
         Self { listener: self.listener(), ends: Some(ends) }
+    }
+
+    /// By way of a connection manager, which says between which ends.
+    pub(crate) fn carried(listener: Arc<Listener<H>>, peer: Address, local: Address) -> Self {
+        Self { listener, ends: Some(Ends { peer, local }) }
     }
 
     pub(crate) fn listener(&self) -> Arc<Listener<H>> {

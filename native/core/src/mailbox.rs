@@ -12,7 +12,7 @@ pub(crate) enum Place {
 }
 
 /// Bounded: a connection or session is in a mailbox once at most, a listener once for each connection that closed
-/// since the reactor looked, and the processes that have ended once.
+/// since the reactor looked, the processes that have ended once, and each link once for the reactor's look at it.
 #[derive(Clone, Copy)]
 pub(crate) enum Mail {
     /// It has pending bits.
@@ -21,6 +21,8 @@ pub(crate) enum Mail {
     Accept(ListenerId),
     /// Processes have ended.
     Ended,
+    /// Something is to be done for links.
+    Links,
 }
 
 /// The token of every mailbox's wake-up.

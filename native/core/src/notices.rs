@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Notices, each kind at most once a minute.
 #[derive(Default)]
 pub(crate) struct Notices {
-    last: Mutex<[Option<Instant>; 7]>,
+    last: Mutex<[Option<Instant>; 12]>,
     paused: AtomicUsize,
 }
 
@@ -91,6 +91,19 @@ impl Notices {
     ) {
         if self.is_due(if why == ProxyRefusal::Untrusted { 5 } else { 6 }) {
             sink.emit(Event::Notice(Notice::ProxyRefused { listener, peer, why }));
+        }
+    }
+
+    pub(crate) fn link<H: Host>(&self, sink: &mut dyn Sink<H>, notice: Notice) {
+        let kind = match notice {
+            Notice::LinkUp { .. } => 7,
+            Notice::LinkCut { .. } => 8,
+            Notice::LinkResumed { .. } => 9,
+            Notice::LinkLost { .. } => 10,
+            _ => 11,
+        };
+        if self.is_due(kind) {
+            sink.emit(Event::Notice(notice));
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::ended::Shares;
 use crate::engine::{Engine, Stored};
 use crate::host::{Event, Host, Notice, Sink};
 use crate::id::ListenerId;
+use crate::links::{LINKS, Lent, Links};
 use crate::listener::Listener;
 use crate::mailbox::{Mail, Place, WAKER};
 use crate::pace::{Pace, Paced};
@@ -29,6 +30,8 @@ const EVENTS: usize = 1024;
 const READ_BUFFER: usize = 16 * 1024;
 /// How long entries are served before the kernel is asked again.
 const TURN: Duration = Duration::from_millis(1);
+/// How much longer a turn may take for links, before and again behind entries.
+const LINK_TURN: Duration = Duration::from_micros(500);
 /// How often a paused listener tries again by itself.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How many visits to quiet entries one to a busy one waits for.
@@ -55,6 +58,7 @@ pub(crate) struct Reactor<H: Host> {
     paused: Vec<(ListenerId, Time)>,
     /// Processes that have ended, whose connections have yet to be closed.
     ended: Shares<H>,
+    links: Links<H>,
     pace: Pace,
 }
 
@@ -66,6 +70,7 @@ impl<H: Host> Reactor<H> {
         Self {
             wheel: Wheel::new(engine.now()),
             sink: engine.shared.host.thread_sink(),
+            links: Links::new(Arc::clone(&engine), index),
             engine,
             index,
             poll,
@@ -105,7 +110,11 @@ impl<H: Host> Reactor<H> {
         self.queue_events(events);
         self.read_mail();
         self.fire();
+        let end = began + LINK_TURN;
+        self.links.receive(Lent { sink: &mut *self.sink, fresh: &mut self.fresh, end });
         self.serve_until(began + TURN);
+        let end = began + TURN + LINK_TURN;
+        self.links.send(Lent { sink: &mut *self.sink, fresh: &mut self.fresh, end });
         self.end_owned_until(began + TURN + TURN / 2);
         self.retry_paused();
         self.accept_until(began + 2 * TURN);
@@ -113,12 +122,13 @@ impl<H: Host> Reactor<H> {
 
     fn timeout(&mut self) -> Option<Duration> {
         let is_serving = !self.fresh.is_empty() || !self.again.is_empty();
-        if is_serving || !self.accepting.is_empty() || !self.ended.is_empty() {
+        let is_busy = is_serving || !self.accepting.is_empty() || !self.ended.is_empty();
+        if is_busy || !self.links.may_sleep() {
             return Some(Duration::ZERO);
         }
         let now = self.engine.now();
         let sleep = self.wheel.sleep(now);
-        let retry = self.paused.iter().map(|(_, at)| *at).min();
+        let retry = self.paused.iter().map(|(_, at)| *at).chain(self.links.deadline()).min();
         let retry = retry.map(|at| Time::TICK * at.ticks().saturating_sub(now.ticks()).max(1));
         match (sleep, retry) {
             (Some(sleep), Some(retry)) => Some(sleep.min(retry)),
@@ -132,6 +142,7 @@ impl<H: Host> Reactor<H> {
         for event in events {
             match event.token() {
                 WAKER => {}
+                Token(token) if token >= LINKS => self.links.ready(event, &mut *self.sink),
                 Token(token) if token >= LISTENERS => {
                     self.will_accept(ListenerId((token - LISTENERS) as u32));
                 }
@@ -160,6 +171,10 @@ impl<H: Host> Reactor<H> {
                 Mail::Step(Place::Session(slot)) => shard.sessions.received(slot),
                 Mail::Accept(id) => {
                     self.will_accept(id);
+                    false
+                }
+                Mail::Links => {
+                    self.links.notify();
                     false
                 }
                 Mail::Ended => {
@@ -313,7 +328,11 @@ impl<H: Host> Reactor<H> {
         if is_owed {
             self.engine.wake_acceptor(&listener, &mut *self.sink);
         }
-        match self.engine.accept_some(&listener, &mut *self.sink) {
+        let accepted = match listener.gate {
+            Some(_) => self.links.accept(&listener, &mut *self.sink),
+            None => self.engine.accept_some(&listener, &mut *self.sink),
+        };
+        match accepted {
             Accepted::All => self.resume(&listener),
             Accepted::More => {
                 self.resume(&listener);

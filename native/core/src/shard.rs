@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::ended::{Share, Shares};
+use crate::handshake::Arrival;
 use crate::host::Host;
 use crate::mailbox::{Mail, Mailbox, Place};
 use crate::session::BoshSession;
@@ -17,6 +18,8 @@ pub(crate) struct Shard<H: Host> {
     pub(crate) mailbox: Arc<Mailbox>,
     /// Processes that have ended, for the reactor.
     ended: Mutex<Shares<H>>,
+    /// Connections for links of the reactor's.
+    arrivals: Mutex<Vec<Arrival<H>>>,
 }
 
 impl<H: Host> Shard<H> {
@@ -31,6 +34,7 @@ impl<H: Host> Shard<H> {
             registry: registry.try_clone()?,
             mailbox,
             ended: Mutex::default(),
+            arrivals: Mutex::default(),
         })
     }
 
@@ -44,6 +48,17 @@ impl<H: Host> Shard<H> {
         if was_empty {
             self.mailbox.post(Mail::Ended);
         }
+    }
+
+    /// For everybody: a connection of a link of this shard.
+    pub(crate) fn send_arrival(&self, arrival: Arrival<H>) {
+        self.arrivals.lock().push(arrival);
+        self.mailbox.post(Mail::Links);
+    }
+
+    /// The reactor's.
+    pub(crate) fn take_arrivals(&self) -> Vec<Arrival<H>> {
+        std::mem::take(&mut *self.arrivals.lock())
     }
 
     /// The reactor's.

@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::host::{Host, Owned, Sink};
 use crate::id::{Conn, ListenerId};
+use crate::link_registry::LinkRegistry;
 use crate::options::{Delivery, Opt};
 use crate::reactor::Reactor;
 use crate::session::BoshSession;
@@ -60,6 +61,8 @@ impl<H: Host> System<H> {
             shared: Shared::new(host, getrandom::u64().map_err(std::io::Error::other)?),
             shards: shards.into(),
             listeners: RwLock::new(HashMap::new()),
+            named: RwLock::new(HashMap::new()),
+            links: LinkRegistry::default(),
             next_listener: AtomicUsize::new(1),
             next_shard: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -132,7 +135,7 @@ impl<H: Host> System<H> {
         }
     }
 
-    /// Closes all listeners, sessions and connections, at once. The threads stay.
+    /// Closes all listeners, sessions and connections, at once, and then [links](Self::close_links). The threads stay.
     pub fn close_all(&self, sink: &mut dyn Sink<H>) {
         let ids: Vec<u32> = self.engine.listeners.read().keys().copied().collect();
         for id in ids {
@@ -147,6 +150,11 @@ impl<H: Host> System<H> {
         }
         for conn in self.connections() {
             let _ = self.abort(conn, sink);
+        }
+        let ids: Vec<u32> = self.engine.listeners.read().keys().copied().collect();
+        for id in ids {
+            // Others are closed.
+            let _ = self.close_links(ListenerId(id));
         }
     }
 

@@ -11,7 +11,6 @@ use crate::role::{self, http};
 use crate::role::{Next, Role};
 use crate::settings::Effort;
 use bytes::{Bytes, BytesMut};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 use std::time::Duration;
@@ -345,7 +344,7 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// A descriptor of its own for `sendfile`, so that a slow disk holds up nobody else.
+    /// A hold of its own for `sendfile`, so that a slow disk holds up nobody else.
     pub(crate) fn begin_sendfile(
         &mut self,
         process: H::Process,
@@ -356,8 +355,7 @@ impl<H: Host> Connection<H> {
             self.add_writer(process, waiter());
             return Ok(SendfileOutcome::Wait);
         }
-        let fd = self.transport.carrier.fd().try_clone_to_owned().map_err(|_| Error::Os(Errno::MFILE))?;
-        Ok(SendfileOutcome::Go(fd))
+        Ok(SendfileOutcome::Go(self.transport.carrier.for_sendfile()?))
     }
 
     /// Some of a file was sent, or none because the socket is full: then the waiter is registered, unless
@@ -389,9 +387,7 @@ impl<H: Host> Connection<H> {
 
     /// Whether the socket takes bytes now. An edge that came while nobody waited has passed unseen.
     pub(crate) fn is_writable(&self) -> bool {
-        let fd = self.transport.carrier.fd();
-        let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
-        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|n| n > 0)
+        self.transport.carrier.is_writable()
     }
 
     /// Closes one side or both. Queued output leaves first.

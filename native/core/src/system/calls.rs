@@ -105,9 +105,8 @@ impl<H: Host> System<H> {
     ) -> Result<Option<usize>, Error> {
         let begun = self
             .with(conn, sink, |connection, _| (connection.begin_sendfile(process, &waiter), Fate::Keep))??;
-        let SendfileOutcome::Go(socket) = begun else { return Ok(None) };
-        let mut position = offset;
-        let sent = rustix::fs::sendfile(&socket, file, Some(&mut position), count.min(SENDFILE_BYTES));
+        let SendfileOutcome::Go(target) = begun else { return Ok(None) };
+        let sent = target.send(file, offset, count.min(SENDFILE_BYTES));
         self.with(conn, sink, |connection, cx| {
             let out = connection.end_sendfile(process, sent, &waiter);
             if out == Ok(None) && connection.is_writable() {

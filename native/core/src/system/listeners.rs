@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::host::Event;
+use crate::link_registry::Gate;
 use crate::listener::{Acceptor, Listener, ListenerConfig, ListenerInfo, Mode};
 use crate::mailbox::Mail;
 use crate::reactor::LISTENERS;
@@ -27,6 +28,16 @@ impl<H: Host> System<H> {
         if config.mode == Mode::Accept && config.proxy_protocol.is_some() {
             return Err(Error::Invalid);
         }
+        self.open_listener(fd, (config, None), starter)
+    }
+
+    /// Has a socket listened to and its listener known.
+    pub(super) fn open_listener(
+        &self,
+        fd: OwnedFd,
+        (config, gate): (ListenerConfig, Option<Gate>),
+        starter: Option<H::Process>,
+    ) -> Result<ListenerId, Error> {
         rustix::net::listen(&fd, config.backlog)?;
         rustix::io::ioctl_fionbio(&fd, true)?;
         // Whoever has another copy of the descriptor may make all of them blocking: Erlang's `socket` does so when it closes
@@ -36,22 +47,26 @@ impl<H: Host> System<H> {
         let id = ListenerId(u32::try_from(number).map_err(|_| Error::Os(Errno::NFILE))?);
         let shard = number % self.engine.shards.len();
         let raw = fd.as_fd().as_raw_fd();
-        let listener = Arc::new(Listener::new(id, shard, fd, config, &self.engine.shared.xmpp()));
+        let listener = Arc::new(Listener::new(id, shard, fd, (config, gate), &self.engine.shared.xmpp()));
         *listener.starter.write() = starter;
         self.engine.listeners.write().insert(id.0, Arc::clone(&listener));
+        if let Some(name) = &listener.config.name {
+            self.engine.named.write().insert(name.clone(), Arc::clone(&listener));
+        }
         // Settings that changed meanwhile.
         listener.configure(&self.engine.shared.xmpp());
         let token = Token(LISTENERS + id.0 as usize);
         let registered =
             self.engine.shards[shard].registry.register(&mut SourceFd(&raw), token, Interest::READABLE);
         if registered.is_err() {
+            self.engine.free_port(&listener);
             self.engine.listeners.write().remove(&id.0);
             return Err(Error::Os(Errno::NOSPC));
         }
         Ok(id)
     }
 
-    fn listener(&self, id: ListenerId) -> Option<Arc<Listener<H>>> {
+    pub(super) fn listener(&self, id: ListenerId) -> Option<Arc<Listener<H>>> {
         self.engine.listener(id)
     }
 
@@ -196,8 +211,14 @@ impl<H: Host> Engine<H> {
     }
 
     /// Accepts no more. False when it did not anyway.
-    fn free_port(&self, listener: &Listener<H>) -> bool {
+    pub(super) fn free_port(&self, listener: &Listener<H>) -> bool {
         let Some(fd) = listener.fd.lock().take() else { return false };
+        if let Some(name) = &listener.config.name {
+            let mut named = self.named.write();
+            if named.get(name).is_some_and(|holder| holder.id == listener.id) {
+                named.remove(name);
+            }
+        }
         // The descriptor may be shared with the one who opened it: closing ours would not end the interest.
         let _gone_with_the_descriptor =
             self.shards[listener.shard].registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
