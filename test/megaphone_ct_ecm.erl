@@ -72,10 +72,16 @@ start(Directory, Options) ->
     ok = file:write_file(File, configuration(Name, Options)),
     {Keeper, OsPid} = keep(File),
     Ecm = #{keeper => Keeper, os_pid => OsPid, log => File ++ ".log"},
-    try lists:foreach(fun({_, Listen}) -> megaphone_ct_proxy:await_port(Listen) end, maps:get(ports, Options))
-    catch _:Reason -> kill(Ecm), error({megaphone_ecm_did_not_start, Reason, log(Ecm, "")})
-    end,
+    ok = megaphone_ct_sockets:await(fun() ->
+        lists:all(fun({_, Listen}) -> is_listening(Listen) end, maps:get(ports, Options)) orelse not is_running(OsPid)
+    end),
+    is_running(OsPid) orelse error({megaphone_ecm_did_not_start, log(Ecm, "")}),
     Ecm.
+
+%% Without a connection, which would be a client's.
+is_listening(Port) ->
+    {ok, Sockets} = file:read_file("/proc/net/tcp"),
+    re:run(Sockets, io_lib:format(":~4.16.0B 00000000:0000 0A ", [Port])) =/= nomatch.
 
 %% The program ends when the shell's standard input does.
 keep(File) ->
