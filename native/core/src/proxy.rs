@@ -21,7 +21,8 @@ impl Default for ProxyProtocol {
 }
 
 impl ProxyProtocol {
-    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+    /// Whether a connection from there may say whose it is.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(peer)))
     }
 }

@@ -1,8 +1,16 @@
 //! The external connection manager: holds clients' connections outside a node, and carries them to it over links
-//! (`docs/link.md`). So far it reads and checks its configuration (`docs/ecm.md`).
+//! (`docs/link.md`, `docs/ecm.md`).
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+#![deny(unsafe_code)]
 
 pub mod control;
 pub mod logging;
+mod mail;
+mod net;
+mod notes;
+mod resolve;
+pub mod service;
 pub mod settings;
+mod sys;
+mod worker;

@@ -2,15 +2,16 @@
 
 use clap::Parser;
 use megaphone_ecm::logging;
+use megaphone_ecm::service::Service;
 use megaphone_ecm::settings::{self, Environment, MAX_WORKERS, Settings};
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tracing_subscriber::filter::Targets;
 
 /// Holds clients' connections outside ejabberd nodes, and carries them to the nodes over links.
 ///
-/// Exits with 0 when the file is right, with 1 when it is not, and with 2 when it can't do what was asked.
+/// Exits with 0 when the file is right, or when it was told to stop; with 1 when the file is wrong, and with 2 when it can't do what was asked.
 #[derive(Debug, Parser)]
 #[command(name = "megaphone-ecm", version)]
 struct Arguments {
@@ -32,14 +33,26 @@ const UNABLE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    logging::start(arguments.log);
+    let Ok(log) = logging::start(arguments.log.clone()) else { return UNABLE.into() };
+    let code = run(&arguments);
+    log.finish();
+    code
+}
+
+fn run(arguments: &Arguments) -> ExitCode {
     let environment = Environment { workers: arguments.workers, ..Environment::of_process() };
     match settings::load(&arguments.file, &environment) {
         Ok(settings) if arguments.check => {
             let written = writeln!(io::stdout(), "{}: {}", arguments.file.display(), settings.summary());
             if written.is_ok() { ExitCode::SUCCESS } else { UNABLE.into() }
         }
-        Ok(settings) => serve(&settings),
+        Ok(settings) => match serve(&arguments.file, settings, &environment) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("{error}");
+                UNABLE.into()
+            }
+        },
         Err(problems) => {
             // The exit code says it where stderr can't.
             let _ = write!(io::stderr(), "{problems}");
@@ -48,8 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Not yet.
-fn serve(settings: &Settings) -> ExitCode {
+fn serve(file: &Path, settings: Settings, environment: &Environment) -> Result<(), String> {
     tracing::info!(
         name = settings.link.name,
         listeners = settings.listeners.len(),
@@ -58,6 +70,8 @@ fn serve(settings: &Settings) -> ExitCode {
         max_connections = settings.max_connections,
         "configuration read"
     );
-    let _ = writeln!(io::stderr(), "megaphone-ecm: serving is not implemented yet; only --check is");
-    UNABLE.into()
+    // The workers come first: they would have copies of whatever sockets are there.
+    let service = Service::start(file, settings, environment)?;
+    // What shows and commands the program gets `service.control()` here.
+    service.wait(&mut |_| {})
 }

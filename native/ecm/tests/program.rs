@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Directory, Parts, repository};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -56,18 +57,30 @@ fn the_limit_is_that_of_the_process() {
     assert!(err.contains("set workers = 13, or raise the limit to 5"), "{err}");
 }
 
+/// With a listener at an address that another program has.
+fn taken() -> (Directory, TcpListener) {
+    let (directory, other) = (Directory::new(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let listen = format!("listen = \"{}\"", other.local_addr().unwrap());
+    let text = Parts { root: "max_connections = 100", ..Parts::default() }.text();
+    directory.write("taken.toml", &text.replace("listen = \"0.0.0.0:5222\"", &listen), 0o644);
+    (directory, other)
+}
+
 #[test]
-fn serving_is_not_claimed_without_being_there() {
-    let (code, out, err) = run(&with_example(), 1000, "--log off example.toml");
-    let said = "megaphone-ecm: serving is not implemented yet; only --check is\n";
-    assert_eq!((code, &*out, &*err), (2, "", said));
+fn an_address_that_is_taken_ends_it() {
+    let (directory, other) = taken();
+    let (code, out, err) = run(&directory, 1000, "taken.toml");
+    assert_eq!((code, &*out), (2, ""));
+    let said = format!("can't listen at {}: Address already in use", other.local_addr().unwrap());
+    assert!(err.contains(&said), "{err}");
 }
 
 #[test]
 fn logs_have_fields_and_go_to_stderr() {
-    let (_, out, err) = run(&with_example(), 1000, "example.toml");
+    let (directory, _other) = taken();
+    let (_, out, err) = run(&directory, 1000, "taken.toml");
     assert_eq!(out, "");
-    let fields = "configuration read name=\"ecm1\" listeners=3 nodes=2 workers=13 max_connections=10000";
+    let fields = "configuration read name=\"ecm1\" listeners=1 nodes=1 workers=1 max_connections=100";
     assert!(err.contains(fields), "{err}");
 }
 
@@ -90,6 +103,7 @@ fn output_that_can_not_be_written_is_no_panic() {
     assert_eq!((code, &*err), (2, ""));
     let (code, ..) = run(&with_example(), 1000, "--check nothing.toml 2>/dev/full");
     assert_eq!(code, 1);
-    let (code, ..) = run(&with_example(), 1000, "example.toml 2>/dev/full");
+    let (directory, _other) = taken();
+    let (code, ..) = run(&directory, 1000, "taken.toml 2>/dev/full");
     assert_eq!(code, 2);
 }

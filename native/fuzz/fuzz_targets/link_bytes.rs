@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use megaphone_fuzz::{pieces, within_heap};
-use megaphone_proto::link::{Acceptor, Config, Dialer, Event, Link, LinkId, Open, Secret, Side};
+use megaphone_proto::link::{Acceptor, Config, Dial, Dialer, Event, Link, LinkId, Open, Secret, Side};
 use megaphone_proto::proxy::Address;
 use megaphone_proto::time::Time;
 
@@ -24,7 +24,8 @@ fuzz_target!(|input: (bool, [u8; 4], &[u8])| {
     let config = Arc::new(config());
     let mut acceptor = Acceptor::new(config.clone(), [1; 32], b"", Time::START);
     assert!(!matches!(acceptor.handle_input(&mut &*bytes), Ok(Some(_))));
-    let mut dialer = Dialer::new(config, "", LinkId([2; 16]), 0, 0, [3; 32], b"", Time::START);
+    let dial = Dial { to: "", link: LinkId([2; 16]), attempt: 0, received: 0, nonce: [3; 32], binding: b"" };
+    let mut dialer = Dialer::new(config, dial, Time::START);
     assert!(!matches!(dialer.handle_input(&mut &*bytes), Ok(Some(_))));
 });
 

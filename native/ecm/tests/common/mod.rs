@@ -1,5 +1,9 @@
 //! Configurations in directories of their own, with the files that they name.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(dead_code, reason = "no test binary uses all of it")]
+
+pub(crate) mod ecm;
+pub(crate) mod node;
 
 use megaphone_ecm::settings::{self, Environment, Problems, Settings};
 use std::fs::Permissions;

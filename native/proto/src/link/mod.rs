@@ -21,7 +21,7 @@ pub use config::{Config, ConfigError, Params};
 pub use error::{Cause, Failure, Fault, PeerError, Refusal};
 pub use event::{Event, OpenError, ResumeError, SendError, Side};
 pub use frame::{End, GoAway, HEADER, Reason};
-pub use handshake::{Acceptor, Dialer, Nonce, Peer, Request, Welcome};
+pub use handshake::{Acceptor, Dial, Dialer, Nonce, Peer, Request, Welcome};
 pub use machine::Link;
 pub use open::{MAX_OPEN, Open};
 pub use secret::{Secret, TooShort};

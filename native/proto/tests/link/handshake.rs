@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use megaphone_proto::link::{Acceptor, Config, Dialer, Failure, LinkId, Refusal, Request, Secret, Welcome};
+use megaphone_proto::link::{
+    Acceptor, Config, Dial, Dialer, Failure, LinkId, Refusal, Request, Secret, Welcome,
+};
 use megaphone_proto::time::Time;
 use proptest::prelude::*;
 
@@ -15,7 +17,8 @@ fn named(name: &str) -> Arc<Config> {
 }
 
 fn dial(config: Arc<Config>, to: &str, attempt: u32) -> Dialer {
-    Dialer::new(config, to, LINK, attempt, 77, [1; 32], b"", Time::START)
+    let dial = Dial { to, link: LINK, attempt, received: 77, nonce: [1; 32], binding: b"" };
+    Dialer::new(config, dial, Time::START)
 }
 
 fn accept(config: Arc<Config>) -> Acceptor {
@@ -81,7 +84,8 @@ fn a_wrong_secret_is_refused_and_gets_no_proof() {
 #[test]
 fn another_channel_below_is_refused() {
     let mut acceptor = Acceptor::new(named("node"), [2; 32], b"tls 1", Time::START);
-    let mut dialer = Dialer::new(named("ecm"), "", LINK, 0, 0, [1; 32], b"tls 2", Time::START);
+    let dial = Dial { to: "", link: LINK, attempt: 0, received: 0, nonce: [1; 32], binding: b"tls 2" };
+    let mut dialer = Dialer::new(named("ecm"), dial, Time::START);
     assert_eq!(shake(&mut dialer, &mut acceptor).1, Err(Failure::NotAuthenticated));
 }
 

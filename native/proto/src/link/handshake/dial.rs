@@ -25,6 +25,23 @@ enum Phase {
     Welcome,
 }
 
+/// What an ECM wants of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Dial<'a> {
+    /// The node's name, empty for any.
+    pub to: &'a str,
+    /// The link.
+    pub link: LinkId,
+    /// 0 for a new link; for one to be resumed, [`Link::next_attempt`](crate::link::Link::next_attempt).
+    pub attempt: u32,
+    /// What was received of the link: [`Link::received`](crate::link::Link::received).
+    pub received: u64,
+    /// Of this connection alone.
+    pub nonce: Nonce,
+    /// A TLS exporter's value for this connection, empty without TLS.
+    pub binding: &'a [u8],
+}
+
 /// The ECM's end of a connection's handshake. To be called as [`Acceptor`](super::Acceptor) is.
 pub struct Dialer {
     config: Arc<Config>,
@@ -36,20 +53,9 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// A connection was made, for a link of which `received` is known here. `attempt` is 0 for a new link; for one to be resumed,
-    /// [`Link::next_attempt`](crate::link::Link::next_attempt). `to` is the node's name, empty for any. `binding`: a TLS
-    /// exporter's value for this connection, empty without TLS.
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        config: Arc<Config>,
-        to: &str,
-        link: LinkId,
-        attempt: u32,
-        received: u64,
-        nonce: Nonce,
-        binding: &[u8],
-        now: Time,
-    ) -> Self {
+    /// A connection was made.
+    pub fn new(config: Arc<Config>, dial: Dial<'_>, now: Time) -> Self {
+        let Dial { to, link, attempt, received, nonce, binding } = dial;
         let mut body = [VERSION.to_be_bytes(), VERSION.to_be_bytes()].concat();
         body.extend_from_slice(&nonce);
         body.extend_from_slice(&link.0);

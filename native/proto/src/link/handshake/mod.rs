@@ -9,7 +9,7 @@ mod dial;
 mod message;
 
 pub use accept::{Acceptor, Peer, Request};
-pub use dial::{Dialer, Welcome};
+pub use dial::{Dial, Dialer, Welcome};
 
 /// 32 bytes from a cryptographic source, never used before.
 pub type Nonce = [u8; 32];

@@ -1,0 +1,424 @@
+//! The program as a whole: starts the workers, asks them, tells them, and waits for their end.
+
+use crate::control::{ConnectionId, ConnectionInfo, Control, ListenerStats, Stats};
+use crate::mail::{Mail, Mailbox, Plan, PlannedListener, Post, Report, mailbox};
+use crate::notes::Notes;
+use crate::resolve::Resolver;
+use crate::settings::{self, Environment, Listener, Settings};
+use crate::sys;
+use crate::worker::{Shared, Worker, locate};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long an answer of the workers is waited for.
+const ANSWER: Duration = Duration::from_secs(1);
+/// The same for a new configuration.
+const APPLIED: Duration = Duration::from_secs(10);
+
+/// Something that the main thread has to see to.
+enum Happening {
+    Signal(i32),
+    /// Somebody has asked for it.
+    Draining,
+    /// A worker serves, unless there are addresses that it can't listen at.
+    Started(Vec<String>),
+    Ended(Result<(), String>),
+}
+
+/// What the service is about, for whoever has to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The file is read anew.
+    Reloading,
+    /// It serves.
+    Ready,
+    /// It takes no more clients, and will end.
+    Stopping,
+}
+
+/// The running program.
+pub struct Service {
+    office: Arc<Office>,
+    happenings: Receiver<Happening>,
+    file: PathBuf,
+    environment: Environment,
+    settings: Settings,
+    plan: Plan,
+}
+
+/// What other threads may use.
+struct Office {
+    name: String,
+    start: Instant,
+    posts: Vec<Post>,
+    shared: Arc<Shared>,
+    /// What each worker has said last.
+    reports: Mutex<Vec<Report>>,
+    drain: Mutex<settings::Drain>,
+    is_draining: AtomicBool,
+    /// To the main thread.
+    tell: Sender<Happening>,
+}
+
+impl Service {
+    /// Listens and connects. To be called by the main thread before anything else has opened sockets: workers inherit copies
+    /// of all descriptors that are there.
+    pub fn start(file: &Path, settings: Settings, environment: &Environment) -> Result<Self, String> {
+        raise_limit().map_err(|error| format!("the limit of descriptors can't be raised: {error}"))?;
+        let (tell, happenings) = channel();
+        // Before the workers: a handler may run on any thread, and finds its pipe by number.
+        watch_signals(tell.clone()).map_err(|error| format!("signals can't be handled: {error}"))?;
+        let workers = settings.workers;
+        let boxes: Vec<_> = (0..workers)
+            .map(|_| mailbox())
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("no mailbox for a worker: {error}"))?;
+        let resolver = Resolver::start().map_err(|error| format!("no thread for names: {error}"))?;
+        let shared = Arc::new(Shared {
+            connections: AtomicUsize::new(0),
+            max_connections: AtomicUsize::new(settings.max_connections as usize),
+            notes: Notes::default(),
+            resolver,
+        });
+        let plan = plan(&settings, &[]);
+        let posts: Vec<Post> = boxes.iter().map(|(post, _)| post.clone()).collect();
+        for (index, boxes) in boxes.into_iter().enumerate() {
+            let crew =
+                Crew { index, workers, shared: Arc::clone(&shared), plan: plan.clone(), tell: tell.clone() };
+            crew.start(boxes, &happenings)?;
+        }
+        let office = Arc::new(Office {
+            name: settings.link.name.clone(),
+            start: Instant::now(),
+            reports: Mutex::new(vec![Report::default(); posts.len()]),
+            posts,
+            shared,
+            drain: Mutex::new(settings.drain),
+            is_draining: AtomicBool::new(false),
+            tell,
+        });
+        tracing::info!("serving");
+        let environment = Environment { workers: Some(workers), ..*environment };
+        Ok(Self { office, happenings, file: file.to_owned(), environment, settings, plan })
+    }
+
+    /// For whoever shows or commands it.
+    pub fn control(&self) -> Arc<dyn Control> {
+        Arc::clone(&self.office) as Arc<dyn Control>
+    }
+
+    /// Serves until it is drained: after SIGTERM, SIGINT or [`Control::drain`]; a second of these signals ends it at once. SIGHUP
+    /// reads the file anew. An error when a worker can't go on.
+    pub fn wait(mut self, notify: &mut dyn FnMut(Notice)) -> Result<(), String> {
+        notify(Notice::Ready);
+        let mut left = self.office.posts.len();
+        while left > 0 {
+            let Ok(happening) = self.happenings.recv() else { return Err("no thread is left".to_owned()) };
+            match happening {
+                Happening::Signal(SIGHUP) => {
+                    notify(Notice::Reloading);
+                    self.reload();
+                    notify(Notice::Ready);
+                }
+                Happening::Signal(_) if self.office.is_draining.load(Ordering::Relaxed) => {
+                    tracing::warn!("told to stop again: the rest of the clients are closed at once");
+                    return Ok(());
+                }
+                Happening::Signal(_) => self.office.begin_drain(None),
+                Happening::Draining => notify(Notice::Stopping),
+                Happening::Ended(ended) => {
+                    ended?;
+                    left -= 1;
+                }
+                Happening::Started(_) => {}
+            }
+        }
+        tracing::info!("all clients are gone");
+        Ok(())
+    }
+
+    fn reload(&mut self) {
+        let settings = match settings::load(&self.file, &self.environment) {
+            Ok(settings) => settings,
+            Err(problems) => {
+                tracing::error!("the configuration stays as it was, for the file is wrong:\n{problems}");
+                return;
+            }
+        };
+        for what in self.fixed(&settings) {
+            tracing::warn!("{what} can't change while the program runs: restart it for that");
+        }
+        let name = std::mem::take(&mut self.settings.link.name);
+        self.settings = settings;
+        self.settings.link.name = name;
+        self.plan = plan(&self.settings, &self.plan.listeners);
+        *lock(&self.office.drain) = self.settings.drain;
+        self.office.shared.max_connections.store(self.settings.max_connections as usize, Ordering::Relaxed);
+        let plan = &self.plan;
+        let mut problems: Vec<_> = self
+            .office
+            .ask(APPLIED, |reply| Mail::Apply(Box::new(plan.clone()), reply))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        problems.sort();
+        problems.dedup();
+        for problem in problems {
+            tracing::error!("can't listen at {problem}");
+        }
+        tracing::info!(
+            listeners = self.settings.listeners.len(),
+            nodes = self.settings.nodes.len(),
+            max_connections = self.settings.max_connections,
+            "configuration read anew"
+        );
+    }
+
+    /// What is another in the file and stays as it was.
+    fn fixed(&self, new: &Settings) -> Vec<&'static str> {
+        let old = &self.settings;
+        let node = |settings: &Settings| {
+            settings.erlang_node.as_ref().map(|node| (node.name.clone(), node.cookie.clone()))
+        };
+        let differing = [
+            ("name", old.link.name != new.link.name),
+            ("[erlang_node]", node(old) != node(new)),
+            ("[http]", old.http != new.http),
+        ];
+        differing.into_iter().filter_map(|(what, differs)| differs.then_some(what)).collect()
+    }
+}
+
+/// A worker's beginning.
+struct Crew {
+    index: usize,
+    workers: u16,
+    shared: Arc<Shared>,
+    plan: Plan,
+    tell: Sender<Happening>,
+}
+
+impl Crew {
+    /// Waits until it serves, so that the next one, and who comes after them, opens nothing that it would have copies of.
+    fn start(self, boxes: (Post, Mailbox), happenings: &Receiver<Happening>) -> Result<(), String> {
+        let name = format!("ecm-worker-{}", self.index);
+        let spawned = thread::Builder::new().name(name).spawn(move || self.work(boxes));
+        spawned.map_err(|error| format!("no thread for a worker: {error}"))?;
+        loop {
+            match happenings.recv() {
+                Ok(Happening::Started(problems)) if problems.is_empty() => return Ok(()),
+                Ok(Happening::Started(problems)) => {
+                    return Err(format!("can't listen at {}", problems.join(", ")));
+                }
+                Ok(Happening::Ended(Err(error))) => return Err(error),
+                Ok(Happening::Signal(SIGHUP) | Happening::Draining) => {}
+                Ok(Happening::Signal(_) | Happening::Ended(Ok(()))) | Err(_) => {
+                    return Err("told to stop before it served".to_owned());
+                }
+            }
+        }
+    }
+
+    /// A worker that panics takes the program with it: what it had of its links and clients can't be trusted, and who watches
+    /// over the program starts it anew.
+    fn work(self, boxes: (Post, Mailbox)) {
+        let tell = self.tell.clone();
+        let index = self.index;
+        let ended = catch_unwind(AssertUnwindSafe(|| self.serve(boxes)))
+            .unwrap_or_else(|_| Err("it panicked, see above".to_owned()));
+        // At the end of the program nobody is there to hear it.
+        let _ = tell.send(Happening::Ended(ended.map_err(|error| format!("worker {index}: {error}"))));
+    }
+
+    fn serve(self, boxes: (Post, Mailbox)) -> Result<(), String> {
+        if self.workers > 1 {
+            sys::own_descriptors().map_err(|error| {
+                format!("no table of descriptors of its own: {error}; set workers = 1, or permit unshare")
+            })?;
+        }
+        let index = u8::try_from(self.index).map_err(|_| "too many workers".to_owned())?;
+        let made = Worker::new((index, self.workers), boxes, self.shared, &self.plan);
+        let (mut worker, problems) = made.map_err(|error| error.to_string())?;
+        let is_fine = problems.is_empty();
+        // Received by `start`.
+        let _ = self.tell.send(Happening::Started(problems));
+        if !is_fine {
+            return Ok(());
+        }
+        worker.run().map_err(|error| error.to_string())
+    }
+}
+
+impl Office {
+    /// Asks all workers, and gives what they answer in time, in their order.
+    fn ask<T>(&self, within: Duration, letter: impl Fn(SyncSender<T>) -> Mail) -> Vec<Option<T>> {
+        let until = Instant::now() + within;
+        let replies: Vec<_> = self
+            .posts
+            .iter()
+            .map(|post| {
+                let (reply, answer) = sync_channel(1);
+                post.try_send(letter(reply)).then_some(answer)
+            })
+            .collect();
+        let wait =
+            |answer: Receiver<T>| answer.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+        replies.into_iter().map(|answer| answer.and_then(wait)).collect()
+    }
+
+    /// Asks the worker that has a connection.
+    fn ask_one<T>(&self, id: ConnectionId, letter: impl Fn(u32, u32, SyncSender<T>) -> Mail) -> Option<T> {
+        let (worker, slot, generation) = locate(id);
+        let (reply, answer) = sync_channel(1);
+        let is_sent = self.posts.get(worker)?.try_send(letter(slot, generation, reply));
+        is_sent.then(|| answer.recv_timeout(ANSWER).ok())?
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        let new = self.ask(ANSWER, Mail::Report);
+        let mut last = lock(&self.reports);
+        for (last, new) in last.iter_mut().zip(new) {
+            if let Some(new) = new {
+                *last = new;
+            }
+        }
+        last.clone()
+    }
+
+    fn begin_drain(&self, deadline: Option<Duration>) {
+        let settings = *lock(&self.drain);
+        let is_first = !self.is_draining.swap(true, Ordering::Relaxed);
+        let deadline = deadline.unwrap_or(settings.deadline);
+        let connections = self.shared.connections.load(Ordering::Relaxed);
+        // A deadline that the configured pace would miss asks for another.
+        let least = connections.div_ceil(usize::try_from(deadline.as_secs()).unwrap_or(usize::MAX).max(1));
+        let pace = settings.pace.max(u32::try_from(least).unwrap_or(u32::MAX));
+        let each = pace.div_ceil(u32::try_from(self.posts.len()).unwrap_or(1));
+        if is_first {
+            tracing::info!(connections, ?deadline, pace, "draining: no new clients");
+            // The main thread may have come to its end.
+            let _ = self.tell.send(Happening::Draining);
+        }
+        for post in &self.posts {
+            // One that has ended has no clients.
+            post.send(Mail::Drain(deadline, each));
+        }
+    }
+}
+
+impl Control for Office {
+    fn stats(&self) -> Stats {
+        let reports = self.reports();
+        let mut stats = Stats {
+            name: self.name.clone(),
+            uptime: self.start.elapsed(),
+            is_draining: self.is_draining.load(Ordering::Relaxed),
+            workers: self.posts.len(),
+            max_connections: self.shared.max_connections.load(Ordering::Relaxed),
+            ..Stats::default()
+        };
+        for report in reports {
+            stats.connections += report.connections;
+            stats.accepted += report.accepted;
+            stats.refused += report.refused;
+            stats.received += report.received;
+            stats.sent += report.sent;
+            for node in report.nodes {
+                match stats.nodes.iter_mut().find(|other| other.name == node.name) {
+                    Some(sum) => {
+                        sum.is_up |= node.is_up;
+                        sum.links_up += node.links_up;
+                        sum.links_suspended += node.links_suspended;
+                        sum.streams += node.streams;
+                        sum.kept_bytes += node.kept_bytes;
+                        sum.cuts += node.cuts;
+                        sum.resumed += node.resumed;
+                        sum.lost += node.lost;
+                    }
+                    None => stats.nodes.push(node),
+                }
+            }
+        }
+        stats
+    }
+
+    fn listeners(&self) -> Vec<ListenerStats> {
+        let mut all: Vec<ListenerStats> = Vec::new();
+        for listener in self.reports().into_iter().flat_map(|report| report.listeners) {
+            match all.iter_mut().find(|other| other.listen == listener.listen) {
+                Some(sum) => {
+                    sum.connections += listener.connections;
+                    sum.accepted += listener.accepted;
+                    sum.is_open &= listener.is_open;
+                }
+                None => all.push(listener),
+            }
+        }
+        all
+    }
+
+    fn connection(&self, id: ConnectionId) -> Option<ConnectionInfo> {
+        self.ask_one(id, Mail::Find).flatten()
+    }
+
+    fn close(&self, id: ConnectionId) -> bool {
+        self.ask_one(id, Mail::Close).unwrap_or(false)
+    }
+
+    fn drain(&self, deadline: Option<Duration>) {
+        self.begin_drain(deadline);
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.is_draining.load(Ordering::Relaxed)
+            && self.listeners().iter().all(|listener| listener.is_open)
+            && self.stats().nodes.iter().any(|node| node.is_up)
+    }
+}
+
+fn plan(settings: &Settings, old: &[PlannedListener]) -> Plan {
+    let listener = |listener: &Listener| {
+        let same = old.iter().find(|old| old.settings.listen == listener.listen);
+        let connections = same.map_or_else(Arc::default, |same| Arc::clone(&same.connections));
+        PlannedListener { settings: Arc::new(listener.clone()), connections }
+    };
+    Plan {
+        link: Arc::new(settings.link.clone()),
+        balance: settings.balance,
+        listeners: settings.listeners.iter().map(listener).collect(),
+        nodes: settings.nodes.clone(),
+        drain: settings.drain,
+    }
+}
+
+fn watch_signals(tell: Sender<Happening>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let forward = move || {
+        for signal in signals.forever() {
+            if tell.send(Happening::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("ecm-signals".into()).spawn(forward).map(drop)
+}
+
+/// What a process may have is the hard limit; what it gets without asking is less.
+fn raise_limit() -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,123 @@
+//! Links that are cut, resumed and lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::ecm::{Ecm, Plan, connect, echo, free_address, rest, wait_until};
+use common::node::TestNode;
+use std::io::{Read, Write};
+
+fn numbers(from: u32, to: u32) -> Vec<u8> {
+    (from..to).flat_map(u32::to_be_bytes).collect()
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_when_a_link_is_cut_again_and_again() {
+    let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
+    let _ecm = Ecm::start(&Plan::default().listener(listen, "echo", "").node(&node, ""));
+    node.cut_every(Some(30_000));
+    let mut clients: Vec<_> = (0..10).map(|_| connect(listen)).collect();
+    for round in 0..10 {
+        let (from, to) = (round * 500, (round + 1) * 500);
+        clients.iter_mut().for_each(|client| client.write_all(&numbers(from, to)).unwrap());
+        for client in &mut clients {
+            let mut back = vec![0; 2000];
+            client.read_exact(&mut back).unwrap();
+            assert!(back == numbers(from, to), "round {round}");
+        }
+    }
+    assert!(node.resumed() >= 3, "{}", node.resumed());
+    wait_until("the link is there", || node.links() == 1);
+    assert_eq!(node.opened(), 10);
+}
+
+#[test]
+fn a_link_waits_for_its_node() {
+    let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
+    let ecm = Ecm::start(&Plan::default().listener(listen, "echo", "").node(&node, ""));
+    let mut client = connect(listen);
+    echo(&mut client, b"before");
+    node.set_deaf(true);
+    node.cut();
+    ecm.wait_for("connection of a link lost", 1);
+    client.write_all(b"in between").unwrap();
+    // One that comes meanwhile is carried when the link is there again.
+    let mut late = connect(listen);
+    late.write_all(b"late").unwrap();
+    ecm.wait_for("no link to a node", 1);
+    node.set_deaf(false);
+    let mut back = [0; 10];
+    client.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"in between");
+    late.read_exact(&mut back[..4]).unwrap();
+    assert_eq!(&back[..4], b"late");
+}
+
+#[test]
+fn a_link_that_is_not_resumed_in_time_ends_its_clients() {
+    let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
+    let plan = Plan::default().listener(listen, "echo", "").node(&node, "");
+    let ecm = Ecm::start(&plan.tables("[link]\nresume_timeout = \"1 s\""));
+    let mut client = connect(listen);
+    echo(&mut client, b"before");
+    node.set_deaf(true);
+    node.cut();
+    assert_eq!(rest(&mut client).0, b"");
+    ecm.wait_for("link lost with its clients", 1);
+    node.set_deaf(false);
+    node.forget();
+    echo(&mut connect(listen), b"after");
+}
+
+#[test]
+fn a_node_that_was_started_anew_has_the_clients_come_again() {
+    let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
+    let ecm = Ecm::start(&Plan::default().listener(listen, "echo", "").node(&node, ""));
+    let mut clients: Vec<_> = (0..50).map(|_| connect(listen)).collect();
+    clients.iter_mut().for_each(|client| echo(client, b"before"));
+    node.forget();
+    for client in &mut clients {
+        assert_eq!(rest(client).0, b"");
+    }
+    echo(&mut connect(listen), b"after");
+    ecm.wait_for("link lost with its clients", 1);
+    wait_until("one stream is left", || node.streams() <= 1);
+}
+
+#[test]
+fn a_wrong_secret_is_logged_once_and_tried_again() {
+    let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
+    let plan = Plan::default().listener(listen, "echo", "").node(&node, "");
+    let ecm = Ecm::with_secret(&plan, "another secret, and a long one, too");
+    wait_until("it was tried again", || node.failures().len() >= 3);
+    assert!(node.failures().iter().all(|failure| failure == "the peer does not know the secret"));
+    assert_eq!(ecm.count("no link to a node"), 1);
+    ecm.wait_for("the node does not accept our secret", 1);
+    // Nobody takes the client.
+    assert_eq!(rest(&mut connect(listen)), (Vec::new(), true));
+    ecm.wait_for("no node takes clients", 1);
+}
+
+#[test]
+fn a_node_of_another_name_is_none() {
+    let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
+    let plan = Plan::default().listener(listen, "echo", "").node(&node, "");
+    let other = Plan { root: plan.root, tables: plan.tables.replace("ejabberd@a", "ejabberd@b") };
+    let ecm = Ecm::start(&other);
+    ecm.wait_for("it has another name", 1);
+    assert_eq!(node.links(), 0);
+}
+
+#[test]
+fn a_client_that_ends_while_the_link_is_cut_is_gone_at_the_node_afterwards() {
+    let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
+    let ecm = Ecm::start(&Plan::default().listener(listen, "sink", "").node(&node, ""));
+    let client = connect(listen);
+    wait_until("it is there", || node.streams() == 1);
+    node.set_deaf(true);
+    node.cut();
+    ecm.wait_for("connection of a link lost", 1);
+    drop(client);
+    node.set_deaf(false);
+    wait_until("it is gone", || node.streams() == 0 && node.resumed() == 1);
+}
