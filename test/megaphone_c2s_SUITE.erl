@@ -1,5 +1,5 @@
 %% XMPP sessions as the server and the wire see them: processes, limits, addresses, and HTTP beside XMPP. The same cases
-%% run against ejabberd's own listeners and against Megaphone's.
+%% run against ejabberd's own listeners and against Megaphone's, and there through a connection manager too.
 -module(megaphone_c2s_SUITE).
 
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2]).
@@ -22,11 +22,12 @@
 
 suite() -> [{timetrap, {minutes, 2}}].
 
-all() -> [{group, stock}, {group, megaphone}].
+all() -> [{group, stock}, {group, megaphone}, {group, ecm}].
 
 groups() ->
     [{stock, [], cases()},
-     {megaphone, [], cases() ++ beyond_stock()}].
+     {megaphone, [], cases() ++ beyond_stock()},
+     {ecm, [], cases() ++ beyond_stock()}].
 
 cases() ->
     [processes_of_a_user_over_tcp, processes_of_a_user_over_websocket, processes_of_a_user_over_bosh,

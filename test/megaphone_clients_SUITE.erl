@@ -1,5 +1,6 @@
 %% What clients and proxies that are about send, and what public reports ask of a server: bytes that no client program
-%% of the other suites would send. The same cases run against ejabberd's own listeners where those do the same.
+%% of the other suites would send. The same cases run against ejabberd's own listeners where those do the same, and against
+%% Megaphone's through a connection manager.
 -module(megaphone_clients_SUITE).
 
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2, end_per_testcase/2]).
@@ -26,11 +27,13 @@
 
 suite() -> [{timetrap, {minutes, 1}}].
 
-all() -> [{group, stock}, {group, megaphone}, short_of_1024_descriptors, short_of_256_descriptors].
+all() -> [{group, stock}, {group, megaphone}, {group, ecm}, short_of_1024_descriptors, short_of_256_descriptors].
 
 groups() ->
     [{stock, [], cases()},
-     {megaphone, [], cases() ++ beyond_stock()}].
+     {megaphone, [], cases() ++ beyond_stock()},
+     %% The one that is missing has listeners of its own.
+     {ecm, [], (cases() ++ beyond_stock()) -- [own_answers_have_custom_headers]}].
 
 cases() ->
     [lines_that_end_behind_auth, close_codes_are_echoed, declared_encodings_of_messages, upgrade_over_http_1_0,

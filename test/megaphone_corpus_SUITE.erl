@@ -1,8 +1,9 @@
 %% The same bytes to stock ejabberd's listeners and to Megaphone's, in one node: both have to answer the same, but for
-%% what the corpora of test/corpus list with a reason. docs/differences.md is the reader's version of that list.
+%% what the corpora of test/corpus list with a reason. docs/differences.md is the reader's version of that list. In the
+%% group ecm those to Megaphone's go through a connection manager.
 -module(megaphone_corpus_SUITE).
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2]).
 -export([headers/1, streams/1, xml/1, unicode/1, namespaces/1, limits/1, negotiation/1, stanzas/1, bosh_requests/1]).
 
 %% The limit of both c2s listeners; corpus/streams/limits.terms counts on it.
@@ -15,11 +16,15 @@
 
 suite() -> [{timetrap, {minutes, 4}}].
 
-all() -> [headers, streams, xml, unicode, namespaces, limits, negotiation, stanzas, bosh_requests].
+all() -> [{group, direct}, {group, ecm}].
 
-init_per_suite(Config) ->
-    Directory = filename:join(proplists:get_value(priv_dir, Config), "corpus"),
-    Ejabberd = megaphone_ct_node:start(megaphone_http, Directory),
+groups() -> [{Group, [], cases()} || Group <- [direct, ecm]].
+
+cases() -> [headers, streams, xml, unicode, namespaces, limits, negotiation, stanzas, bosh_requests].
+
+init_per_group(Group, Config) ->
+    Directory = filename:join(proplists:get_value(priv_dir, Config), ["corpus_", atom_to_list(Group)]),
+    Ejabberd = megaphone_ct_node:start(megaphone_http, Directory, links(Group)),
     Ports = maps:from_list([{{Side, Service}, megaphone_ct_node:free_port()}
                             || Side <- [stock, megaphone], Service <- [c2s, http]]),
     ok = megaphone_ct_node:reload(Ejabberd, [
@@ -29,16 +34,40 @@ init_per_suite(Config) ->
         http_listener(megaphone_http, maps:get({megaphone, http}, Ports))
     ]),
     ok = megaphone_ct_node:call(Ejabberd, megaphone_ct_corpus, watch, []),
-    [{ejabberd, Ejabberd}, {ports, Ports}, {accounts, atomics:new(1, [])} | Config].
+    Started = [{ejabberd, Ejabberd}, {accounts, atomics:new(1, [])} | Config],
+    case Group of
+        direct -> [{ports, Ports} | Started];
+        ecm -> through_ecm(Ports, Directory, Started)
+    end.
 
-end_per_suite(Config) -> megaphone_ct_node:stop(ejabberd(Config)).
+links(direct) -> #{};
+links(ecm) -> #{links => []}.
+
+%% Listeners beside the node's own, by names of their own.
+through_ecm(Ports, Directory, Config) ->
+    [C2s, Http] = [megaphone_ct_node:free_port() || _ <- [1, 2]],
+    Ecm = megaphone_ct_ecm:start(Directory, #{
+        secret_file => megaphone_ct_node:secret_file(ejabberd(Config)), ports => [{"corpus-c2s", C2s}, {"corpus-http", Http}],
+        nodes => [{megaphone_ct_node:name(ejabberd(Config)), megaphone_ct_node:link_port(ejabberd(Config))}]
+    }),
+    ok = megaphone_ct_ecm:await_link(ejabberd(Config)),
+    [{ecm, Ecm}, {ports, Ports#{{megaphone, c2s} := C2s, {megaphone, http} := Http}} | Config].
+
+end_per_group(_Group, Config) ->
+    ok = megaphone_ct_node:stop(ejabberd(Config)),
+    case proplists:get_value(ecm, Config) of
+        undefined -> ok;
+        Ecm -> megaphone_ct_ecm:kill(Ecm)
+    end.
 
 c2s_listener(Module, Port) ->
     ["  -\n    port: ", integer_to_list(Port), "\n    ip: \"127.0.0.1\"\n    module: ", atom_to_list(Module),
-     "\n    max_stanza_size: ", integer_to_list(?MAX_STANZA), "\n"].
+     "\n    max_stanza_size: ", integer_to_list(?MAX_STANZA), "\n",
+     ["    ecm_name: corpus-c2s\n" || Module =:= megaphone_c2s]].
 
 http_listener(Module, Port) ->
-    megaphone_ct_node:http_listener(Module, [{port, Port}, {ip, "127.0.0.1"}]).
+    Name = [{ecm_name, "corpus-http"} || Module =:= megaphone_http],
+    megaphone_ct_node:http_listener(Module, [{port, Port}, {ip, "127.0.0.1"} | Name]).
 
 ejabberd(Config) -> proplists:get_value(ejabberd, Config).
 

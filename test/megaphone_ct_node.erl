@@ -5,8 +5,8 @@
 %% ends when the test node does.
 -module(megaphone_ct_node).
 
--export([start/2, start/3, stop/1, call/4, os_pid/1, port/2, url/3]).
--export([root/0, free_port/0, account/2, admin_account/1, reload/2, reload/3, http_listener/2, certificate/1, log/2]).
+-export([start/2, start/3, stop/1, call/4, os_pid/1, port/2, url/3, name/1, link_port/1, secret_file/1]).
+-export([root/0, free_port/0, account/2, admin_account/1, reload/2, reload/3, reload_error/2, http_listener/2, certificate/1, log/2]).
 -export([reset_peak_memory/1, peak_memory/1, memory/1]).
 %% Called in ejabberd's node.
 -export([http_handlers/0, open_files/1]).
@@ -17,8 +17,10 @@
     peer := pid(),
     os_pid := string(),
     state := file:filename(),
-    ports := #{c2s | http => inet:port_number()},
-    changes := changes()
+    ports := #{c2s | http => inet:port_number()},  % that clients use
+    changes := changes(),
+    link_port => inet:port_number(),  % for connection managers
+    ecm => megaphone_ct_ecm:ecm()
 }.
 
 %% How a node's configuration differs from that of scripts/lib/ejabberd.yml.in.
@@ -27,6 +29,8 @@
     replace => [{Line :: string(), By :: string()}],  % a Line is there exactly once
     options => iodata(),                              % top-level lines
     arguments => [string()],                          % of erl
+    links => [iodata()],  % a megaphone_ecm listener, with these lines
+    ecm => iodata(),      % and a connection manager that clients come through, with these tables in its configuration
     descriptors => pos_integer()                      % its limit of open files, else ours
 }.
 
@@ -47,6 +51,9 @@ start(HttpModule, Directory, Changes) ->
     Ports = #{c2s => free_port(), http => free_port()},
     ok = make_certificate(State),
     ok = file:write_file(base_config(State), render_config(HttpModule, State, Ports)),
+    start(HttpModule, State, Ports, with_links(State, with_ecm(Ports, Changes))).
+
+start(HttpModule, State, Ports, Changes) ->
     ok = write_config(State, Changes),
     {ok, Peer, _} = peer:start(#{
         connection => standard_io,
@@ -55,7 +62,7 @@ start(HttpModule, Directory, Changes) ->
         args => ["-ejabberd", "quiet", "true", "-pa", filename:dirname(code:which(?MODULE)) | maps:get(arguments, Changes, [])],
         env => [{"MEGAPHONE_LIB", filename:dirname(code:lib_dir(megaphone))}]
     }),
-    Ejabberd = #{
+    Ejabberd = (maps:with([link_port], Changes))#{
         peer => Peer,
         os_pid => peer:call(Peer, os, getpid, []),
         state => State,
@@ -67,12 +74,40 @@ start(HttpModule, Directory, Changes) ->
         {ok, _} = peer:call(Peer, application, ensure_all_started, [ejabberd], ?START_TIMEOUT),
         ok = await_listeners(maps:values(Ports)),
         ok = await_megaphone(HttpModule, Ejabberd),
-        Ejabberd
+        through_ecm(Ejabberd)
     catch
         _:Reason ->
             ok = stop(Ejabberd),
             error({ejabberd_did_not_start, Reason, log(State)})
     end.
+
+%% Clients get other ports than the node's, and addresses with them.
+with_ecm(#{http := Http}, #{ecm := _} = Changes) ->
+    Outer = #{c2s => free_port(), http => free_port()},
+    Url = fun(Port) -> "127.0.0.1:" ++ integer_to_list(Port) ++ "/upload" end,
+    Replace = [{Url(Http), Url(maps:get(http, Outer))} | maps:get(replace, Changes, [])],
+    maps:merge(#{links => []}, Changes#{replace => Replace, outer_ports => Outer});
+with_ecm(_Ports, Changes) ->
+    Changes.
+
+with_links(State, #{links := Lines} = Changes) ->
+    Port = free_port(),
+    Listener = megaphone_ct_ecm:listener(Port, megaphone_ct_ecm:secret_file(State), Lines),
+    Changes#{link_port => Port, listeners => [Listener | maps:get(listeners, Changes, [])]};
+with_links(_State, Changes) ->
+    Changes.
+
+through_ecm(#{state := State, changes := #{ecm := Tables, outer_ports := Outer}} = Ejabberd) ->
+    Ecm = megaphone_ct_ecm:start(State, #{
+        secret_file => secret_file(Ejabberd),
+        ports => maps:to_list(Outer),
+        nodes => [{name(Ejabberd), link_port(Ejabberd)}],
+        tables => Tables
+    }),
+    ok = megaphone_ct_ecm:await_link(Ejabberd),
+    Ejabberd#{ports := Outer, ecm => Ecm};
+through_ecm(Ejabberd) ->
+    Ejabberd.
 
 executable(State, #{descriptors := Limit}) ->
     Shell = "ulimit -n " ++ integer_to_list(Limit) ++ "; exec \"$@\"",
@@ -85,6 +120,9 @@ virtual_machine() -> filename:join([root(), "scripts", "lib", "ejabberd-vm"]).
 %% Sends SIGTERM, as an init system does, on which Erlang stops its applications in order. Returns when the process is
 %% gone; at once when it has been stopped before.
 -spec stop(ejabberd()) -> ok.
+stop(#{ecm := Ecm} = Ejabberd) ->
+    ok = stop(maps:remove(ecm, Ejabberd)),
+    megaphone_ct_ecm:kill(Ecm);
 stop(#{peer := Peer, os_pid := OsPid, state := State}) ->
     Monitor = monitor(process, Peer),
     _ = is_process_alive(Peer) andalso os:cmd("kill -TERM " ++ OsPid),
@@ -107,6 +145,17 @@ os_pid(#{os_pid := OsPid}) -> OsPid.
 
 -spec port(ejabberd(), c2s | http) -> inet:port_number().
 port(#{ports := Ports}, Service) -> maps:get(Service, Ports).
+
+%% Its Erlang name.
+-spec name(ejabberd()) -> node().
+name(Ejabberd) -> call(Ejabberd, erlang, node, []).
+
+%% Where connection managers connect to, and the file with their secret.
+-spec link_port(ejabberd()) -> inet:port_number().
+link_port(#{link_port := Port}) -> Port.
+
+-spec secret_file(ejabberd()) -> file:filename().
+secret_file(#{state := State}) -> megaphone_ct_ecm:secret_file(State).
 
 %% The address of a path of the HTTP listener, e.g. url(Ejabberd, "ws", "/ws").
 -spec url(ejabberd(), Scheme :: string(), Path :: string()) -> string().
@@ -161,6 +210,13 @@ reload(#{state := State, changes := Changes} = Ejabberd, Listeners, Options) ->
         options => [maps:get(options, Changes, []) | Options]
     }),
     ok = call(Ejabberd, ejabberd_config, reload, []).
+
+%% What ejabberd says of a configuration with these listeners, which it does not take.
+-spec reload_error(ejabberd(), [iodata()]) -> string().
+reload_error(#{state := State, changes := Changes} = Ejabberd, Listeners) ->
+    ok = write_config(State, Changes#{listeners => [maps:get(listeners, Changes, []) | Listeners]}),
+    {error, _, _} = Error = call(Ejabberd, ejabberd_config, reload, []),
+    lists:flatten(call(Ejabberd, ejabberd_config, format_error, [Error])).
 
 %% One more HTTP listener for reload/2. A string among the options is quoted.
 -spec http_listener(module(), [{Option :: atom(), integer() | string() | boolean()}]) -> iodata().
@@ -263,8 +319,9 @@ await_listeners(Ports) ->
         Ports).
 
 %% Its listeners start it once ejabberd has started.
-await_megaphone(megaphone_http, Ejabberd) ->
-    megaphone_ct_sockets:await(fun() -> length(call(Ejabberd, megaphone, listeners, [])) >= 2 end);
+await_megaphone(megaphone_http, #{changes := Changes} = Ejabberd) ->
+    Count = case Changes of #{links := _} -> 3; #{} -> 2 end,
+    megaphone_ct_sockets:await(fun() -> length(call(Ejabberd, megaphone, listeners, [])) >= Count end);
 await_megaphone(_HttpModule, _Ejabberd) ->
     ok.
 

@@ -12,15 +12,17 @@
 
 -type config() :: [{atom(), term()}].
 
-%% Starts ejabberd and returns the configuration for the cases.
--spec start(stock | megaphone, config()) -> config().
+%% Starts ejabberd and returns the configuration for the cases. ecm: with Megaphone's listeners, to which clients come
+%% through a connection manager.
+-spec start(stock | megaphone | ecm, config()) -> config().
 start(Variant, Config) ->
     {Http, C2s} = case Variant of
         stock -> {ejabberd_http, ejabberd_c2s};
-        megaphone -> {megaphone_http, megaphone_c2s}
+        _ -> {megaphone_http, megaphone_c2s}
     end,
     Directory = filename:join(proplists:get_value(priv_dir, Config), ["xmpp_", atom_to_list(Variant)]),
-    Ejabberd = megaphone_ct_node:start(Http, Directory, changes(proplists:get_value(max_inactivity, Config, 3))),
+    Changes = maps:merge(changes(proplists:get_value(max_inactivity, Config, 3)), megaphone_ct_ecm:changes(Variant)),
+    Ejabberd = megaphone_ct_node:start(Http, Directory, Changes),
     Await = megaphone_ct_events:start(Ejabberd),
     [{variant, Variant}, {ejabberd, Ejabberd}, {c2s_module, C2s}, {await, Await} | Config].
 
@@ -50,7 +52,7 @@ stop(Config) -> megaphone_ct_node:stop(ejabberd(Config)).
 ejabberd(Config) -> proplists:get_value(ejabberd, Config).
 
 -spec is_megaphone(config()) -> boolean().
-is_megaphone(Config) -> proplists:get_value(variant, Config) =:= megaphone.
+is_megaphone(Config) -> proplists:get_value(variant, Config) =/= stock.
 
 -spec call(config(), module(), atom(), [term()]) -> term().
 call(Config, Module, Function, Arguments) ->

@@ -1,13 +1,16 @@
 %% Connected sockets for tests: a client of gen_tcp's own, and a server of either kind.
 -module(megaphone_ct_sockets).
 
--export([await/1, pair/1, pair/2, conn/1, receive_all/1, await_function/2, messages/0, peer_node/1, stop_peer/1,
+-export([await/1, pair/1, pair/2, by_streams/1, by_sockets/0, hand_over/1, conn/1, receive_all/1, await_function/2, messages/0, peer_node/1, stop_peer/1,
          certificate/1]).
 
 -export_type([kind/0]).
 
-%% inet: OTP's own.
+%% inet: OTP's own. megaphone: one of its sockets, or streams after by_streams/1.
 -type kind() :: inet | megaphone.
+
+%% The process that brings together the two ends of pairs by streams.
+-define(MATCHMAKER, megaphone_ct_sockets_matchmaker).
 
 -define(LOOPBACK, {127, 0, 0, 1}).
 -define(TIMEOUT, 10000).
@@ -17,7 +20,15 @@ pair(Kind) -> pair(Kind, []).
 
 %% Options are those of the server. The caller owns both sockets.
 -spec pair(kind(), [gen_tcp:option()]) -> {Client :: gen_tcp:socket(), Server :: gen_tcp:socket()}.
-pair(Kind, Options) ->
+pair(megaphone, Options) ->
+    case persistent_term:get(?MODULE, sockets) of
+        sockets -> pair_of_sockets(megaphone, Options);
+        {streams, Port} -> pair_by_stream(Port, Options)
+    end;
+pair(inet, Options) ->
+    pair_of_sockets(inet, Options).
+
+pair_of_sockets(Kind, Options) ->
     {ok, Listener} = listen(Kind, [binary, {active, false}, {ip, ?LOOPBACK}]),
     {ok, Port} = inet:port(Listener),
     {ok, Client} = gen_tcp:connect(?LOOPBACK, Port, [binary, {active, false}], ?TIMEOUT),
@@ -28,6 +39,55 @@ pair(Kind, Options) ->
 
 listen(inet, Options) -> gen_tcp:listen(0, Options);
 listen(megaphone, Options) -> megaphone:listen(0, Options).
+
+%% From now on, pairs have a server at the end of a stream: Port is a connection manager's, which brings its clients to
+%% a listener that has hand_over/1 as its handler.
+-spec by_streams(inet:port_number()) -> ok.
+by_streams(Port) ->
+    true = register(?MATCHMAKER, spawn(fun() -> match(#{}, #{}) end)),
+    persistent_term:put(?MODULE, {streams, Port}).
+
+-spec by_sockets() -> ok.
+by_sockets() ->
+    _ = persistent_term:erase(?MODULE),
+    true = exit(whereis(?MATCHMAKER), kill),
+    ok.
+
+pair_by_stream(Port, Options) ->
+    {ok, Client} = gen_tcp:connect(?LOOPBACK, Port, [binary, {active, false}], ?TIMEOUT),
+    {ok, Name} = inet:sockname(Client),
+    Ref = make_ref(),
+    ?MATCHMAKER ! {want, Name, {self(), Ref}},
+    Server = receive {Ref, Socket} -> Socket after ?TIMEOUT -> error({no_stream, Name}) end,
+    ok = inet:setopts(Server, Options),
+    {Client, Server}.
+
+%% A handler that gives its connection to who has made the other end of it.
+-spec hand_over(megaphone:socket()) -> ok.
+hand_over(Socket) ->
+    {ok, Name} = inet:peername(Socket),
+    ?MATCHMAKER ! {have, Name, self()},
+    receive
+        {to, {Pid, Ref}} ->
+            ok = gen_tcp:controlling_process(Socket, Pid),
+            Pid ! {Ref, Socket},
+            ok
+    after ?TIMEOUT -> error({nobody_wants, Name})
+    end.
+
+match(Wanted, Had) ->
+    receive
+        {want, Name, Who} when is_map_key(Name, Had) ->
+            maps:get(Name, Had) ! {to, Who},
+            match(Wanted, maps:remove(Name, Had));
+        {want, Name, Who} ->
+            match(Wanted#{Name => Who}, Had);
+        {have, Name, Handler} when is_map_key(Name, Wanted) ->
+            Handler ! {to, maps:get(Name, Wanted)},
+            match(maps:remove(Name, Wanted), Had);
+        {have, Name, Handler} ->
+            match(Wanted, Had#{Name => Handler})
+    end.
 
 -spec conn(megaphone:socket()) -> megaphone:conn().
 conn({'$inet', megaphone_socket, Conn}) -> Conn.

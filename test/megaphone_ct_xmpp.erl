@@ -4,7 +4,7 @@
 
 -export([login/2, negotiate/3, enable_resumption/1, reset/1, resume/4]).
 -export([header/0, auth/1, bind/0, jid/1, ping/2, await/2, trailing/1]).
--export([bosh_login/2, bosh_login/3, bosh_post/3, bosh_response/2, bosh_exchange/4, bosh_http_response/1,
+-export([bosh_login/2, bosh_login/3, bosh_login/4, bosh_post/3, bosh_response/2, bosh_exchange/4, bosh_http_response/1,
          bosh_hang_up/1]).
 -export([bosh_new/2, bosh_created/2, bosh_create/0, bosh_restart/0, bosh_request/3, bosh_send/2, bosh_at/2,
          bosh_over/2]).
@@ -109,8 +109,13 @@ bosh_login(Port, Account) -> bosh_login(Port, Account, []).
 %% With headers that all requests get.
 -spec bosh_login(inet:port_number(), megaphone_ct_client:account(), [{string(), string()}]) ->
     {bosh(), FullJid :: string()}.
-bosh_login(Port, Account, Headers) ->
-    {New, Created} = bosh_exchange(bosh_new(Port, Headers), bosh_create(), "", "<body"),
+bosh_login(Port, Account, Headers) -> bosh_login(Port, Account, Headers, "60").
+
+%% And requests that the server may hold for so many seconds.
+-spec bosh_login(inet:port_number(), megaphone_ct_client:account(), [{string(), string()}], Wait :: string()) ->
+    {bosh(), FullJid :: string()}.
+bosh_login(Port, Account, Headers, Wait) ->
+    {New, Created} = bosh_exchange(bosh_new(Port, Headers), bosh_create(Wait), "", "<body"),
     Session = case re:run(Created, "features>") of
         {match, _} -> bosh_created(New, Created);
         nomatch -> element(1, bosh_exchange(bosh_created(New, Created), "", "", "features>"))
@@ -127,7 +132,10 @@ bosh_new(Port, Headers) ->
 
 %% Attributes of a request for a session, and of one for a new stream.
 -spec bosh_create() -> string().
-bosh_create() -> "to='localhost' wait='60' hold='1' ver='1.6' xmpp:version='1.0' xmlns:xmpp='urn:xmpp:xbosh'".
+bosh_create() -> bosh_create("60").
+
+bosh_create(Wait) ->
+    "to='localhost' wait='" ++ Wait ++ "' hold='1' ver='1.6' xmpp:version='1.0' xmlns:xmpp='urn:xmpp:xbosh'".
 
 -spec bosh_restart() -> string().
 bosh_restart() -> "to='localhost' xmpp:restart='true' xmlns:xmpp='urn:xmpp:xbosh'".

@@ -1,6 +1,6 @@
 %% HTTP of real ejabberd, with curl and other clients; megaphone_xmpp_SUITE has their XMPP sessions. Every case of the
 %% group `stock' runs against ejabberd_http first, which shows that the case itself is right, and then against
-%% megaphone_http, which has to behave the same.
+%% megaphone_http, which has to behave the same, and in the group `ecm' through a connection manager.
 -module(megaphone_ejabberd_SUITE).
 
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
@@ -19,11 +19,12 @@
 
 suite() -> [{timetrap, {minutes, 4}}].
 
-all() -> [{group, stock}, {group, megaphone}].
+all() -> [{group, stock}, {group, megaphone}, {group, ecm}].
 
 groups() ->
     [{stock, [], cases()},
-     {megaphone, [], cases() ++ beyond_stock()}].
+     {megaphone, [], cases() ++ beyond_stock()},
+     {ecm, [], (cases() -- own_listeners()) ++ [pipelined_requests_are_answered_in_order, malformed_heads_are_refused]}].
 
 cases() ->
     [large_upload_comes_back_identical, chunked_upload, upload_waits_for_100_continue,
@@ -32,24 +33,32 @@ cases() ->
      reload_frees_and_takes_the_port, listener_on_ipv6, listener_on_unix_socket, https_and_secure_websocket,
      random_bytes_leave_the_node_up, killed_handler_leaves_the_node_up, node_stops_with_clients_connected].
 
+%% What has to do with the listener alone, which a client of a connection manager does not come to.
+own_listeners() ->
+    [reload_frees_and_takes_the_port, listener_on_ipv6, listener_on_unix_socket, https_and_secure_websocket].
+
 %% What ejabberd_http doesn't do.
 beyond_stock() ->
     [pipelined_requests_are_answered_in_order, malformed_heads_are_refused, limits_of_the_head_are_options,
      listeners_survive_loading_the_library_module_again].
 
-init_per_group(stock, Config) -> start_ejabberd(ejabberd_http, Config);
-init_per_group(megaphone, Config) -> start_ejabberd(megaphone_http, Config).
+init_per_group(stock, Config) -> start_ejabberd(ejabberd_http, stock, Config);
+init_per_group(Group, Config) -> start_ejabberd(megaphone_http, Group, Config).
 
 end_per_group(_Group, Config) -> megaphone_ct_node:stop(ejabberd(Config)).
 
-start_ejabberd(HttpModule, Config) ->
-    Directory = filename:join(proplists:get_value(priv_dir, Config), HttpModule),
-    [{http_module, HttpModule}, {ejabberd, megaphone_ct_node:start(HttpModule, Directory)} | Config].
+start_ejabberd(HttpModule, Group, Config) ->
+    Grouped = [{http_module, HttpModule}, {group, Group} | Config],
+    [{ejabberd, start_ejabberd("", Grouped)} | Grouped].
+
+start_ejabberd(Suffix, Config) ->
+    Group = proplists:get_value(group, Config),
+    Directory = filename:join(proplists:get_value(priv_dir, Config), [atom_to_list(Group), Suffix]),
+    megaphone_ct_node:start(http_module(Config), Directory, megaphone_ct_ecm:changes(Group)).
 
 %% A case that ends its node has one of its own.
 init_per_testcase(node_stops_with_clients_connected, Config) ->
-    Directory = filename:join(proplists:get_value(priv_dir, Config), [http_module(Config), "_stopped"]),
-    [{ejabberd, megaphone_ct_node:start(http_module(Config), Directory)} | Config];
+    [{ejabberd, start_ejabberd("_stopped", Config)} | Config];
 init_per_testcase(_Case, Config) ->
     Config.
 

@@ -1,5 +1,6 @@
 %% XMPP sessions as clients see them: programs that nobody here wrote, on every transport. The same cases run against
-%% ejabberd's own listeners, which shows that they ask for what ejabberd does, and against Megaphone's.
+%% ejabberd's own listeners, which shows that they ask for what ejabberd does, and against Megaphone's, directly and through
+%% a connection manager.
 -module(megaphone_xmpp_SUITE).
 
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2]).
@@ -17,12 +18,12 @@
 
 suite() -> [{timetrap, {minutes, 2}}].
 
-all() -> [{group, stock}, {group, megaphone}].
+all() -> [{group, stock}, {group, megaphone}, {group, ecm}].
 
 groups() ->
     Kinds = megaphone_ct_sessions:kinds(),
     All = [{group, Kind} || Kind <- Kinds] ++ [starttls, reload_keeps_sessions, node_stop_is_announced],
-    [{stock, [], All}, {megaphone, [], All} | [{Kind, [], cases(Kind)} || Kind <- Kinds]].
+    [{stock, [], All}, {megaphone, [], All}, {ecm, [], All -- [starttls]} | [{Kind, [], cases(Kind)} || Kind <- Kinds]].
 
 cases(Kind) ->
     [logs_in_by_scram, chats, roster_is_kept_and_pushed, presence_goes_both_ways, talks_in_a_room, gets_carbons,
@@ -31,12 +32,13 @@ cases(Kind) ->
     [large_stanza_is_refused || Kind =/= stanza_bosh] ++
     [session_is_resumed_after_a_cut || lists:member(Kind, [slixmpp_tcp, stanza_websocket])].
 
-init_per_group(Variant, Config) when Variant =:= stock; Variant =:= megaphone ->
+init_per_group(Variant, Config) when Variant =:= stock; Variant =:= megaphone; Variant =:= ecm ->
     megaphone_ct_sessions:start(Variant, Config);
 init_per_group(Kind, Config) ->
     [{kind, Kind} | Config].
 
-end_per_group(Variant, Config) when Variant =:= stock; Variant =:= megaphone -> megaphone_ct_sessions:stop(Config);
+end_per_group(Variant, Config) when Variant =:= stock; Variant =:= megaphone; Variant =:= ecm ->
+    megaphone_ct_sessions:stop(Config);
 end_per_group(_Kind, _Config) -> ok.
 
 %% --- of every kind of client

@@ -6,7 +6,7 @@
 -module(megaphone).
 
 -export([start_listener/2, start_listener/3, start_link/4, child_spec/4, listen/2]).
--export([stop_listener/1, stop_listener/2, listeners/0, listener/1]).
+-export([stop_listener/1, stop_listener/2, listeners/0, listener/1, links/0]).
 -export([start/1, start/2, get_data/1, get_data/2]).
 -export([connections/0, info/1, stats/0, close/1, socket/1]).
 
@@ -22,7 +22,10 @@
 -type place() :: inet:port_number() | gen_tcp:socket() | {fd, non_neg_integer()}.
 
 %% What a connection's process runs. The process is linked to nothing, owns the socket, and closes it by ending.
--type handler() :: megaphone_starter:handler().
+%% links: the connections are links from external connection managers (docs/ecm.md), which carry those of their clients.
+%% Each client's is a connection of the listener that its manager asks for by name (option link_name), and like any other
+%% there: its peername is the client's, its sockname the manager's.
+-type handler() :: megaphone_starter:handler() | links.
 
 %% mode: raw (the default) starts the handler as soon as a client has connected; http starts it when a complete
 %% request is there, and parks the connection without a process between requests.
@@ -30,7 +33,9 @@
 %% proxy_protocol: true if each connection begins with a header of the PROXY protocol, version 1 or 2; one without is
 %% closed. peername and sockname are the header's then. Networks, at most 256 as {Ip, Length}: the same, and who connects
 %% from elsewhere is closed. Name them where clients can reach the port, for whoever is believed can be anybody.
-%% The others are those of megaphone_nif:listen_options().
+%% link_name: the name, 1 to 128 bytes, by which connection managers ask for this listener. Of several, the last opened has it.
+%% The others are those of megaphone_nif:listen_options(); of a listener for links those of megaphone_link_options:options(),
+%% and socket.
 -type options() :: #{mode => raw | http, socket => [gen_tcp:listen_option()], atom() => term()}.
 
 %% --- listeners
@@ -40,7 +45,7 @@ start_listener(Place, Handler) -> start_listener(Place, Handler, #{}).
 
 %% Starts to accept connections. The listener lives until stop_listener/1,2 or the end of the application, whatever its
 %% processes suffer. What handles connections belongs to the caller's application: it has the caller's group leader. The
-%% place's errors are gen_tcp:listen's.
+%% place's errors are gen_tcp:listen's; an option of links gives {bad_option, Name, WhatToDo}.
 -spec start_listener(place(), handler(), options()) -> {ok, listener()} | {error, term()}.
 start_listener(Place, Handler, Options) ->
     case megaphone_listener_sup:start((spec(make_ref(), Place, Handler, Options))#{owner => listeners_sup()}) of
@@ -68,13 +73,16 @@ child_spec(Name, Place, Handler, Options) ->
       type => supervisor, shutdown => infinity}.
 
 spec(Name, Place, Handler, Options) when is_map(Options) ->
-    true = megaphone_starter:is_handler(Handler) orelse error(badarg, [Place, Handler, Options]),
+    true = Handler =:= links orelse megaphone_starter:is_handler(Handler) orelse error(badarg, [Place, Handler, Options]),
     {SocketOptions, ListenOptions} = case maps:take(socket, Options) of
         error -> {[], Options};
         Taken -> Taken
     end,
-    #{name => Name, place => Place, handlers => #{handler => Handler}, group_leader => group_leader(),
-      options => maps:merge(#{mode => raw}, ListenOptions), socket_options => SocketOptions}.
+    (spec(Handler, ListenOptions))#{name => Name, place => Place, group_leader => group_leader(),
+                                    socket_options => SocketOptions}.
+
+spec(links, Options) -> #{handlers => #{}, options => megaphone_link_options:hide_secret(Options#{mode => links})};
+spec(Handler, Options) -> #{handlers => #{handler => Handler}, options => maps:merge(#{mode => raw}, Options)}.
 
 %% A listening socket for gen_tcp:accept/1,2, which gives the accepting process a Megaphone socket. It closes when the
 %% calling process ends. SocketOptions are gen_tcp:listen/2's; what they do not say is as with [binary, {active, false}],
@@ -86,7 +94,8 @@ listen(Port, SocketOptions) ->
         {error, _} = Error -> Error
     end.
 
-%% Frees the port. The listener's connections live on, as those of a closed gen_tcp listener do.
+%% Frees the port. The listener's connections live on, as those of a closed gen_tcp listener do. Of a listener for links:
+%% its managers are told to bring no more clients.
 -spec stop_listener(listener()) -> ok | {error, closed}.
 stop_listener(Listener) -> megaphone_listener:close(Listener).
 
@@ -107,6 +116,10 @@ listener(Name) ->
         [Listener | _] -> {ok, Listener};
         [] -> error
     end.
+
+%% The links from connection managers that there are, also those that wait for their connection to be made again.
+-spec links() -> [megaphone_nif:link_info()].
+links() -> megaphone_nif:links().
 
 %% --- connections
 

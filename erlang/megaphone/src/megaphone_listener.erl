@@ -78,7 +78,15 @@ listen_as_told(Socket, _SocketOptions, Owner, Options) ->
 descriptor({'$inet', gen_tcp_socket, {_, Socket}}) -> socket:getopt(Socket, otp, fd);
 descriptor(Socket) -> inet:getfd(Socket).
 
+native(Fd, SockName, Owner, #{mode := links} = Options) ->
+    case megaphone_link_options:for_library(Options) of
+        {ok, Checked} -> native_checked(Fd, SockName, Owner, Checked);
+        {error, _} = Error -> Error
+    end;
 native(Fd, SockName, Owner, Options) ->
+    native_checked(Fd, SockName, Owner, Options).
+
+native_checked(Fd, SockName, Owner, Options) ->
     try megaphone_nif:listen(Fd, Owner, Options) of
         {ok, Listener} -> {ok, Listener, SockName};
         {error, _} = Error -> Error
@@ -105,9 +113,13 @@ is_inherited({Name, _}) ->
 is_inherited(Option) ->
     Option =:= binary orelse Option =:= list.
 
-%% Frees the port.
+%% Frees the port, and tells connection managers, if it is for their links, to bring no more clients.
 -spec close(megaphone:listener()) -> ok | {error, closed}.
-close(Listener) -> megaphone_nif:close_listener(Listener).
+close(Listener) ->
+    Mode = fact(mode, Listener),
+    Closed = megaphone_nif:close_listener(Listener),
+    _ = Mode =:= {ok, links} andalso megaphone_nif:links_go_away(Listener),
+    Closed.
 
 %% And closes what connections there are after so many milliseconds. Returns when none is left.
 -spec drain(megaphone:listener(), timeout()) -> ok | {error, closed}.
@@ -222,7 +234,7 @@ deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
 %% Ends when there is nothing left to do; the supervisor ends with it.
 look(#{listeners := Listeners, drains := Drains, timer := Timer} = State) ->
     _ = erlang:cancel_timer(Timer),
-    ok = close_overdue(Drains, Listeners),
+    ok = close_overdue(Drains, State),
     {Needed, Gone} = lists:partition(fun is_needed/1, Listeners),
     _ = [megaphone_registry:delete(Listener) || Listener <- Gone],
     case Needed of
@@ -241,9 +253,20 @@ interval(Listeners) ->
         false -> ?CLOSED_INTERVAL
     end.
 
-close_overdue(Drains, Listeners) ->
+close_overdue([], _State) ->
+    ok;
+close_overdue(Drains, #{listeners := Listeners, facts := #{mode := Mode}}) ->
     Now = erlang:monotonic_time(millisecond),
-    case lists:any(fun({_, Deadline}) -> Deadline =< Now end, Drains) of  % no integer is greater than an atom
-        true -> lists:foreach(fun megaphone_nif:close_connections/1, Listeners);
+    IsOverdue = lists:any(fun({_, Deadline}) -> Deadline =< Now end, Drains),  % no integer is greater than an atom
+    case IsOverdue orelse Mode =:= links andalso are_links_idle(Listeners) of
+        true -> lists:foreach(fun(Listener) -> close_connections(Mode, Listener) end, Listeners);
         false -> ok
     end.
+
+close_connections(links, Listener) -> megaphone_nif:close_links(Listener);
+close_connections(_Mode, Listener) -> megaphone_nif:close_connections(Listener).
+
+%% A manager does not end a link that has no clients.
+are_links_idle(Listeners) ->
+    lists:all(fun(#{listener := Listener, streams := Streams}) -> Streams =:= 0 orelse not lists:member(Listener, Listeners) end,
+              megaphone_nif:links()).

@@ -64,14 +64,20 @@ init(#{handlers := Handlers, group_leader := GroupLeader} = Spec) ->
             Flags = #{strategy => one_for_one, intensity => 10, period => 10, auto_shutdown => any_significant},
             {ok, {Flags, [
                 #{id => listener, start => {megaphone_listener, start_link, [Listeners, facts(Spec)]},
-                  restart => transient, significant => true},
-                #{id => starter, start => {megaphone_starter, start_link, [Listeners, Handlers, GroupLeader]}}
-            ]}}
+                  restart => transient, significant => true}
+            ] ++ starter(Listeners, Handlers, GroupLeader)}}
     end.
 
+%% A link's connection starts nothing itself.
+starter(_Listeners, Handlers, _GroupLeader) when Handlers =:= #{} ->
+    [];
+starter(Listeners, Handlers, GroupLeader) ->
+    [#{id => starter, start => {megaphone_starter, start_link, [Listeners, Handlers, GroupLeader]}}].
+
 facts(#{handlers := Handlers, name := Name, options := Options} = Spec) ->
-    Handlers#{name => Name, mode => maps:get(mode, Options), owner => owner(Spec), supervisor => self(),
-              sockname => megaphone_listener:place_name(maps:get(place, Spec))}.
+    Shown = maps:merge(Handlers, maps:with([mode, link_name], Options)),
+    Shown#{name => Name, owner => owner(Spec), supervisor => self(),
+           sockname => megaphone_listener:place_name(maps:get(place, Spec))}.
 
 owner(#{owner := Owner}) -> Owner;
 owner(#{}) -> self().

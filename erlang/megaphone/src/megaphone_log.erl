@@ -73,5 +73,17 @@ notice(proxy_refused, #{reason := not_trusted} = Details) ->
 notice(proxy_refused, Details) ->
     ?LOG_WARNING("Megaphone has closed a connection that did not begin with a PROXY protocol header, as its listener wants "
                  "it: ~tp", [Details]);
+notice(link_up, Details) ->
+    ?LOG_NOTICE("A connection manager has a link to this node: ~tp", [Details]);
+notice(link_cut, Details) ->
+    ?LOG_WARNING("A connection manager's link has lost its connection, and waits for another; its clients wait with it: ~tp",
+                 [Details]);
+notice(link_resumed, Details) ->
+    ?LOG_NOTICE("A connection manager's link goes on with another connection, nothing is lost: ~tp", [Details]);
+notice(link_lost, Details) ->
+    ?LOG_WARNING("A connection manager's link is over, and the connections of the clients that it had: ~tp", [Details]);
+notice(link_refused, Details) ->
+    ?LOG_WARNING("Megaphone has refused a connection to a listener for links of connection managers; one with another "
+                 "secret, or none: ~tp", [Details]);
 notice(Kind, Details) ->
     ?LOG_NOTICE("Megaphone: ~tp ~tp", [Kind, Details]).

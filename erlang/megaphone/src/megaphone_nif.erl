@@ -11,6 +11,7 @@
 -export([load/0]).
 -export([start/1, stop/0, set_process_room/1, stats/0, connections/0, waker/0, wake/0]).
 -export([listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2]).
+-export([links/0, links_go_away/1, close_links/1]).
 -export([accept/1, cancel_accept/2]).
 -export([handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1]).
 -export([unrecv/2, unrecv_large/2]).
@@ -24,11 +25,12 @@
 -export([pack/2, unpack/1]).
 -export([inject_panic/1]).
 
--export_type([start_options/0, listen_options/0, limits/0, load_error/0]).
+-export_type([start_options/0, listen_options/0, limits/0, link_info/0, load_error/0]).
 -export_type([xmpp_socket/0, xmpp_settings/0, xmpp_facts/0, xmpp_packet/0, xmpp_event/0]).
 
 -nifs([start/1, stop/0, set_process_room/1, stats/0, connections/0, waker/0, wake/0,
        listen/3, close_listener/1, close_connections/1, listener_info/1, set_starter/2,
+       links/0, links_go_away/1, close_links/1,
        accept/1, cancel_accept/2,
        handler_started/2, get_data/2, get_large_data/2, poll_data/2, cancel_wait/2, park/1, unrecv/2, unrecv_large/2,
        send/2, send_large/2, send_timeout/1, sendfile/4, shutdown/2, close/1, abort/1,
@@ -61,7 +63,7 @@
 
 %% Times in milliseconds, sizes in bytes. What is absent has the library's default.
 -type listen_options() :: #{
-    mode := raw | http | xmpp | accept,
+    mode := raw | http | xmpp | accept | links,  % links: it takes shut_with_owner and megaphone_link_options:options()
     starter => pid(),  % gets the start messages; without one, connections wait for set_starter/2
     max_head => pos_integer(),
     head_timeout => non_neg_integer(),
@@ -79,8 +81,24 @@
     shut_with_owner => boolean(),  % no other descriptor of the socket listens when Owner has died
     max_stanza => pos_integer(),                        % mode xmpp
     proxy_protocol => boolean() | [{inet:ip_address(), 0..128}],  % see megaphone:options(); not in mode accept
+    link_name => binary(),
     routes => [{Path :: binary(), websocket | bosh}],   % mode http: paths that need no handler, compared as ejabberd_http does
-    response_headers => binary()                        % mode http: lines with their ends, for answers from here
+    response_headers => binary(),                       % mode http: lines with their ends, for answers from here
+    atom() => term()
+}.
+
+%% A link from a connection manager.
+-type link_info() :: #{
+    listener := listener(),           % that its last connection came to
+    id := binary(),
+    ecm := Name :: binary(),
+    peer := {inet:ip_address(), inet:port_number()} | undefined,  % undefined: a unix socket
+    connected := boolean(),           % else it waits for a connection that resumes it
+    resumed := non_neg_integer(),     % how often one has
+    streams := non_neg_integer(),
+    kept_bytes := non_neg_integer(),  % sent and not acknowledged
+    recv_oct := non_neg_integer(),
+    send_oct := non_neg_integer()
 }.
 
 %% The number of a tcp or websocket session is its connection's; that of an http_bind session is its own.
@@ -246,6 +264,21 @@ accept(_Listener) -> ?NOT_LOADED.
 
 -spec cancel_accept(listener(), reference()) -> ok | {error, closed}.
 cancel_accept(_Listener, _Wait) -> ?NOT_LOADED.
+
+%% --- links to connection managers
+
+%% Connected or not.
+-spec links() -> [link_info()].
+links() -> ?NOT_LOADED.
+
+%% Tells the managers of a listener's links, and of those that come, to bring no more clients. Those that there are stay.
+-spec links_go_away(listener()) -> ok | {error, closed}.
+links_go_away(_Listener) -> ?NOT_LOADED.
+
+%% Ends a listener's links, and with them what clients they have, when what these were sent is on its way, or after 2 seconds.
+%% Returns before that.
+-spec close_links(listener()) -> ok | {error, closed}.
+close_links(_Listener) -> ?NOT_LOADED.
 
 %% --- reading
 

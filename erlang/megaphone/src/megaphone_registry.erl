@@ -15,7 +15,7 @@
 
 %% mode, owner, sockname (undefined where only a descriptor was given), name, supervisor, and either handlers or, in
 %% mode accept, the options for accepted connections.
--type facts() :: #{mode := raw | http | xmpp | accept, owner := pid(), atom() => term()}.
+-type facts() :: #{mode := raw | http | xmpp | accept | links, owner := pid(), atom() => term()}.
 
 %% How often entries of listeners that are no more are looked for, in milliseconds.
 -define(SWEEP_INTERVAL, 60000).

@@ -25,6 +25,9 @@
 %% message a minute costs no more than on stock.
 -define(PACK_AFTER, 120000).
 
+%% What a connection manager asks for, unless the listener says otherwise.
+-define(ECM_NAME, <<"c2s">>).
+
 %% --- for ejabberd's own accept loop, which runs where tcp_init/2 has left the socket to it
 
 -spec start(gen_tcp, gen_tcp:socket(), [proplists:property()]) -> {ok, pid()} | {error, term()} | ignore.
@@ -41,13 +44,17 @@ accept(Pid) -> ejabberd_c2s:accept(Pid).
 %% Those of ejabberd_c2s, proxy_protocol_trusted, hibernate_after, pack and pack_after: see docs/options.md for what they mean and
 %% cost.
 -spec listen_options() -> [{atom(), term()} | atom()].
-listen_options() -> idle_defaults() ++ megaphone_ejabberd_listener:proxy_options() ++ ejabberd_c2s:listen_options().
+listen_options() -> own_options() ++ ejabberd_c2s:listen_options().
+
+own_options() ->
+    idle_defaults() ++ megaphone_ejabberd_listener:proxy_options() ++ megaphone_ecm:name_options(?ECM_NAME).
 
 -spec listen_opt_type(atom()) -> econf:validator().
 listen_opt_type(hibernate_after) -> econf:timeout(millisecond, infinity);
 listen_opt_type(pack) -> econf:either(econf:bool(), econf:pos_int());
 listen_opt_type(pack_after) -> econf:timeout(millisecond);
 listen_opt_type(proxy_protocol_trusted = Name) -> megaphone_ejabberd_listener:proxy_opt_type(Name);
+listen_opt_type(ecm_name) -> megaphone_ecm:name_opt_type();
 listen_opt_type(Name) -> ejabberd_c2s:listen_opt_type(Name).
 
 -spec idle_defaults() -> [{atom(), term()}].
@@ -77,15 +84,19 @@ tcp_init(ListenSocket, Options) ->
             NifOptions = #{mode => xmpp,
                            max_stanza => megaphone_ejabberd:max_stanza(Options),
                            proxy_protocol => megaphone_ejabberd_listener:proxy_protocol(Options)},
-            megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, NifOptions);
+            serve(ListenSocket, Handlers, NifOptions, Options);
         {[], Stream} ->
             warn(Stream, ListenSocket),
             Handlers = #{handler => {start, ?MODULE, start_stock, [stock_options(Options)]}},
-            megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, raw_options([SendTimeout | Options]));
+            serve(ListenSocket, Handlers, raw_options([SendTimeout | Options]), Options);
         {Unknown, _} ->
             warn(Unknown, ListenSocket),
             stock_options(Options)
     end.
+
+serve(ListenSocket, Handlers, NifOptions, Options) ->
+    Named = maps:merge(NifOptions, megaphone_ecm:name(?ECM_NAME, Options)),
+    megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, Named).
 
 %% Options that turn the stream into one that the library can't read, or that may do so.
 stream_options(Options) ->
@@ -97,9 +108,9 @@ warn(Names, ListenSocket) ->
                  "where a proxy does TLS, remove these options",
                  [Names, megaphone_ejabberd_listener:address(ListenSocket)]).
 
+%% For ejabberd_c2s, which doesn't know ours.
 stock_options(Options) ->
-    Known = lists:foldl(fun({Name, _}, Left) -> proplists:delete(Name, Left) end, Options, idle_defaults()),
-    megaphone_ejabberd_listener:without_proxy_options(Known).
+    lists:foldl(fun({Name, _}, Rest) -> proplists:delete(Name, Rest) end, Options, own_options()).
 
 raw_options(Options) ->
     #{mode => raw,

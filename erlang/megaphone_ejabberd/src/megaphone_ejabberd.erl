@@ -103,24 +103,29 @@ max_stanza(Options) ->
 release_changed_listeners() ->
     New = ejabberd_option:listen(),
     Old = [EndPoint || {EndPoint, Module, _} = Listener <- ets:tab2list(ejabberd_listener),
-                       lists:member(Module, [megaphone_http, megaphone_c2s]), not lists:member(Listener, New)],
+                       lists:member(Module, [megaphone_http, megaphone_c2s, megaphone_ecm]), not lists:member(Listener, New)],
     Pids = [Pid || {EndPoint, Pid, _, _} <- supervisor:which_children(ejabberd_listener),
                    is_pid(Pid), lists:member(EndPoint, Old)],
     lists:foreach(fun megaphone_ejabberd_listener:release/1, Pids).
 
 %% ejabberd_stopping, and the end of this application. ejabberd_sm will tell the sessions that the server stops, but
 %% doesn't wait for them to tell their clients; on stock, those under ejabberd_c2s_sup that didn't get to it are killed.
-%% Here everybody is told before anything is stopped. Who comes back meanwhile is not accepted.
+%% Here everybody is told before anything is stopped. Who comes back meanwhile is not accepted; connection managers are
+%% told first, so that they take their clients elsewhere.
 -spec say_goodbye() -> ok.
 say_goodbye() ->
-    Listeners = [Listener || #{id := Listener, xmpp_handler := _} <- megaphone_listener:all()],
-    lists:foreach(fun megaphone_listener:close/1, Listeners),
+    All = megaphone_listener:all(),
+    Links = [Listener || #{id := Listener, mode := links} <- All],
+    Listeners = [Listener || #{id := Listener, xmpp_handler := _} <- All],
+    lists:foreach(fun megaphone_listener:close/1, Links ++ Listeners),
     %% A process of its own, which has no other messages to tell from those that it counts.
     {Pid, Monitor} = spawn_monitor(fun dismiss_sessions/0),
     receive
         {'DOWN', Monitor, process, Pid, normal} -> ok;
         {'DOWN', Monitor, process, Pid, Reason} -> ?ERROR_MSG("Cannot tell users that the server stops: ~tp", [Reason])
-    end.
+    end,
+    %% What users were told is on its way when these return.
+    lists:foreach(fun(Listener) -> megaphone_listener:drain(Listener, 0) end, Links).
 
 dismiss_sessions() ->
     Goodbye = case ejabberd_cluster:get_nodes() of

@@ -1,4 +1,4 @@
-%% What the listener modules megaphone_http and megaphone_c2s have in common: they keep the process and the listening
+%% What the listener modules megaphone_http, megaphone_c2s and megaphone_ecm have in common: they keep the process and the listening
 %% socket that ejabberd gave them, and have Megaphone accept on a copy of the descriptor.
 %%
 %% That copy belongs to this process, too, and so lives through whatever befalls Megaphone's own processes. When they have
@@ -96,7 +96,7 @@ serve(Module, ListenSocket, Handlers, Options) ->
     Serving = watch(#serving{module = Module, socket = ListenSocket, spec = Spec}),
     _ = erlang:send_after(?LOOK_INTERVAL, self(), look),
     case start(Serving) of
-        {ok, Started} -> wait(Started);
+        {ok, Started} -> ok = warn_of_same_name(Spec), wait(Started);
         {error, Reason} -> wait(retry(Serving, "cannot be served: ~tp", [Reason]))
     end.
 
@@ -143,6 +143,22 @@ start(#serving{spec = Spec, listener = Former} = Serving) ->
         {error, _} = Error ->
             Error
     end.
+
+%% Only where connection managers may ask for it. The last is the one that they get.
+warn_of_same_name(#{place := Socket, name := {Module, _} = Name, options := #{link_name := LinkName}}) ->
+    Others = [Place || #{link_name := Its, name := Other, is_open := true, sockname := Place} <- megaphone_listener:all(),
+                       Its =:= LinkName, Other =/= Name, Place =/= undefined],
+    case {is_for_managers(), Others} of
+        {true, [_ | _]} ->
+            ?WARNING_MSG("Clients of connection managers that ask for ~ts come to the listener ~s at ~ts from now on, and "
+                         "no longer to that at ~ts: give one of them another ecm_name",
+                         [LinkName, Module, address(Socket), lists:join(", ", [endpoint(Other) || Other <- Others])]);
+        _ -> ok
+    end;
+warn_of_same_name(_Spec) ->
+    ok.
+
+is_for_managers() -> lists:any(fun({_, Module, _}) -> Module =:= megaphone_ecm end, ejabberd_option:listen()).
 
 number(#serving{spec = #{name := Name}, listener = Former}) ->
     case megaphone:listener(Name) of

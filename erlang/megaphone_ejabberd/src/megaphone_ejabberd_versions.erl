@@ -96,7 +96,7 @@ unknown_options(Module, Options) -> proplists:get_keys(Options) -- (common_optio
 common_options() ->
     [module, port, transport, ip, unix_socket, backlog, supervisor, send_timeout, use_proxy_protocol, accept_interval,
      tls, certfile, ciphers, dhfile, cafile, protocol_options, tls_compression,
-     allow_unencrypted_sasl2, hibernate_after, pack, pack_after, proxy_protocol_trusted].
+     allow_unencrypted_sasl2, hibernate_after, pack, pack_after, proxy_protocol_trusted, ecm_name].
 
 known_options(megaphone_c2s) ->
     [access, shaper, max_stanza_size, max_fsm_queue, starttls, starttls_required, tls_verify, zlib,

@@ -14,6 +14,9 @@
 %% ejabberd's.
 -include("logger.hrl").
 
+%% What a connection manager asks for, unless the listener says otherwise.
+-define(ECM_NAME, <<"http">>).
+
 %% --- for ejabberd's own accept loop, which runs where tcp_init/2 has left the socket to it
 
 -spec start(gen_tcp, gen_tcp:socket(), [proplists:property()]) -> {ok, pid()}.
@@ -32,7 +35,9 @@ accept(Pid) -> ejabberd_http:accept(Pid).
 listen_options() ->
     ejabberd_http:listen_options() ++ own_options().
 
-own_options() -> library_options() ++ session_options() ++ megaphone_ejabberd_listener:proxy_options().
+own_options() ->
+    library_options() ++ session_options() ++ megaphone_ejabberd_listener:proxy_options()
+        ++ megaphone_ecm:name_options(?ECM_NAME).
 
 %% The library's. Times in milliseconds, sizes in bytes.
 library_options() ->
@@ -54,6 +59,7 @@ listen_opt_type(hibernate_after) -> megaphone_c2s:listen_opt_type(hibernate_afte
 listen_opt_type(pack) -> megaphone_c2s:listen_opt_type(pack);
 listen_opt_type(pack_after) -> megaphone_c2s:listen_opt_type(pack_after);
 listen_opt_type(proxy_protocol_trusted = Name) -> megaphone_ejabberd_listener:proxy_opt_type(Name);
+listen_opt_type(ecm_name) -> megaphone_ecm:name_opt_type();
 listen_opt_type(Name) -> ejabberd_http:listen_opt_type(Name).
 
 %% --- the listener
@@ -75,7 +81,7 @@ serve(ListenSocket, Options) ->
     Handlers = #{handler => {start, ?MODULE, start_handler, [http_options(Options)]},
                  xmpp_handler => {start, ?MODULE, start_session,
                                   [megaphone_c2s:idle_options(Options), session_options(SendTimeout, Options)]}},
-    Common = common_options([{send_timeout, SendTimeout} | Options]),
+    Common = maps:merge(common_options([{send_timeout, SendTimeout} | Options]), megaphone_ecm:name(?ECM_NAME, Options)),
     Mode = case raw_options(Options) of
         [] -> http_mode(Options);
         Raw -> warn(Raw, ListenSocket), #{mode => raw}

@@ -10,6 +10,7 @@ mod effort;
 mod fd;
 mod host;
 mod info;
+mod links;
 mod listeners;
 mod monitors;
 mod options;

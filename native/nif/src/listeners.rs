@@ -3,8 +3,11 @@
 use crate::decode::{entry, ip_address, millis, positive, timeout};
 use crate::host::{CallerSink, Pid, Waiter, unwatch_listener, watch_listener};
 use crate::system::system;
-use crate::{atoms, fd, terms};
-use megaphone_core::{ListenerConfig, ListenerId, Mode, Network, Path, ProxyProtocol, Route, Service};
+use crate::{atoms, fd, links, terms};
+use megaphone_core::link::MAX_NAME;
+use megaphone_core::{
+    LinkListenerConfig, ListenerConfig, ListenerId, Mode, Network, Path, ProxyProtocol, Route, Service,
+};
 use rustler::types::atom::Atom;
 use rustler::{Binary, Encoder, Env, Error, LocalPid, NifResult, Term};
 
@@ -15,12 +18,15 @@ const MAX_NETWORKS: usize = 256;
 /// hence not on a normal scheduler.
 #[rustler::nif(schedule = "DirtyIo")]
 fn listen<'a>(env: Env<'a>, number: i32, owner: LocalPid, options: Term<'a>) -> NifResult<Term<'a>> {
-    let config = listener_config(options)?;
+    let config = any_config(options)?;
     let starter: Option<LocalPid> = entry(options, atoms::starter())?;
     let system = system()?;
     let listening = fd::duplicate(number)
         .map_err(megaphone_core::Error::Os)
-        .and_then(|fd| system.listen(fd, config, starter.map(Pid)))
+        .and_then(|fd| match config {
+            AnyConfig::Connections(config) => system.listen(fd, *config, starter.map(Pid)),
+            AnyConfig::Links(config) => system.listen_links(fd, config),
+        })
         .and_then(|id| {
             if watch_listener(env, owner, id) {
                 return Ok(id);
@@ -35,20 +41,36 @@ fn listen<'a>(env: Env<'a>, number: i32, owner: LocalPid, options: Term<'a>) -> 
     })
 }
 
-fn listener_config(options: Term<'_>) -> NifResult<ListenerConfig> {
-    let mut config = ListenerConfig::default();
+/// What is accepted.
+enum AnyConfig {
+    Connections(Box<ListenerConfig>),
+    Links(LinkListenerConfig),
+}
+
+fn any_config(options: Term<'_>) -> NifResult<AnyConfig> {
     let mode: Atom = options.map_get(atoms::mode())?.decode()?;
-    config.mode = match mode {
+    if mode == atoms::links() {
+        return links::listener_config(options).map(AnyConfig::Links);
+    }
+    listener_config(mode, options).map(|config| AnyConfig::Connections(Box::new(config)))
+}
+
+fn listener_config(mode: Atom, options: Term<'_>) -> NifResult<ListenerConfig> {
+    let mut config = ListenerConfig { mode: mode_of(mode)?, ..ListenerConfig::default() };
+    for (key, value) in rustler::MapIterator::new(options).ok_or(Error::BadArg)? {
+        set_listener_option(&mut config, key.decode()?, value)?;
+    }
+    Ok(config)
+}
+
+fn mode_of(mode: Atom) -> NifResult<Mode> {
+    Ok(match mode {
         mode if mode == atoms::raw() => Mode::Raw,
         mode if mode == atoms::http() => Mode::Http,
         mode if mode == atoms::xmpp() => Mode::Xmpp,
         mode if mode == atoms::accept() => Mode::Accept,
         _ => return Err(Error::BadArg),
-    };
-    for (key, value) in rustler::MapIterator::new(options).ok_or(Error::BadArg)? {
-        set_listener_option(&mut config, key.decode()?, value)?;
-    }
-    Ok(config)
+    })
 }
 
 fn set_listener_option(config: &mut ListenerConfig, key: Atom, value: Term<'_>) -> NifResult<()> {
@@ -90,10 +112,17 @@ fn set_listener_option(config: &mut ListenerConfig, key: Atom, value: Term<'_>) 
         config.response_headers = value.decode::<Binary<'_>>()?.to_vec();
     } else if key == atoms::proxy_protocol() {
         config.proxy_protocol = proxy_protocol(value)?;
+    } else if key == atoms::link_name() {
+        config.name = Some(link_name(value)?);
     } else if key != atoms::mode() && key != atoms::starter() {
         return Err(Error::BadArg);
     }
     Ok(())
+}
+
+/// As long as a link's frame can name.
+fn link_name(value: Term<'_>) -> NifResult<String> {
+    Some(value.decode::<String>()?).filter(|name| (1..=MAX_NAME).contains(&name.len())).ok_or(Error::BadArg)
 }
 
 /// `true`, `false`, or the networks of the proxies: `[{Ip, Length}]`.
