@@ -1,6 +1,8 @@
 //! Configurations in directories of their own, with the files that they name.
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
+pub(crate) mod control;
+
 use megaphone_ecm::settings::{self, Environment, Problems, Settings};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
