@@ -73,14 +73,7 @@ impl Erlang {
     fn start(epmd: &Epmd, arguments: &[&str], expressions: &str) -> Self {
         let expressions = format!("N = 'ecm@127.0.0.1', S = {{ecm, N}}, {expressions}, halt().");
         let mut process = Command::new("erl")
-            .args([
-                "-noinput",
-                "-kernel",
-                "inet_dist_use_interface",
-                "{127,0,0,1}",
-                "dist_auto_connect",
-                "once",
-            ])
+            .args(["-noinput", "-kernel", "inet_dist_use_interface", "{127,0,0,1}"])
             .args(arguments)
             .args(["-eval", &expressions])
             .env("ERL_CRASH_DUMP_SECONDS", "0")
