@@ -5,5 +5,7 @@
 
 pub mod control;
 pub mod erlang_node;
+pub mod http;
 pub mod logging;
+pub mod notify;
 pub mod settings;
