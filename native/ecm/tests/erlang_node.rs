@@ -71,7 +71,9 @@ struct Erlang {
 
 impl Erlang {
     fn start(epmd: &Epmd, arguments: &[&str], expressions: &str) -> Self {
-        let expressions = format!("N = 'ecm@127.0.0.1', S = {{ecm, N}}, {expressions}, halt().");
+        let expressions = format!(
+            "N = 'ecm@127.0.0.1', S = {{ecm, N}}, L = fun(M) -> lists:sort(maps:to_list(M)) end, {expressions}, halt()."
+        );
         let mut process = Command::new("erl")
             .args(["-noinput", "-kernel", "inet_dist_use_interface", "{127,0,0,1}"])
             .args(arguments)
@@ -145,9 +147,9 @@ fn a_node_is_asked_by_gen_server_calls() {
             "net_adm:ping(N)",
             "maps:get(name, gen_server:call(S, stats))",
             "[maps:get(K, gen_server:call(S, stats)) || K <- [uptime, draining, accepted, received, sent, workers]]",
-            "[maps:with([name, up, links_up, kept_bytes], M) || M <- maps:get(nodes, gen_server:call(S, stats))]",
-            "gen_server:call(S, listeners)",
-            &format!("gen_server:call(S, {{connection, {id}}})"),
+            "[L(maps:with([name, up, links_up, kept_bytes], M)) || M <- maps:get(nodes, gen_server:call(S, stats))]",
+            "[L(M) || M <- gen_server:call(S, listeners)]",
+            &format!("L(gen_server:call(S, {{connection, {id}}}))"),
             "gen_server:call(S, {connection, 5})",
             &format!("gen_server:call(S, {{close, {id}}})"),
             "gen_server:call(S, {close, 5})",
@@ -163,9 +165,9 @@ fn a_node_is_asked_by_gen_server_calls() {
             "pong",
             "<<\"ecm \\\"1\\\"\\n\\\\\">>",
             "[90,false,18446744073709551615,4294967296,300,2]",
-            "[#{kept_bytes => 0,links_up => 1,name => <<\"ejabberd@a\">>,up => true}]",
-            "[#{accepted => 7,connections => 1,for => <<\"c2s\">>,listen => <<\"192.0.2.7:5222\">>,max_connections => 500,open => true}]",
-            "#{client => <<\"198.51.100.1:40000\">>,id => 1099511627776,listen => <<\"192.0.2.7:5222\">>,node => undefined,received => 5,sent => 6}",
+            "[[{kept_bytes,0},{links_up,1},{name,<<\"ejabberd@a\">>},{up,true}]]",
+            "[[{accepted,7},{connections,1},{for,<<\"c2s\">>},{listen,<<\"192.0.2.7:5222\">>},{max_connections,500},{open,true}]]",
+            "[{client,<<\"198.51.100.1:40000\">>},{id,1099511627776},{listen,<<\"192.0.2.7:5222\">>},{node,undefined},{received,5},{sent,6}]",
             "{error,not_found}",
             "ok",
             "{error,not_found}",

@@ -22,7 +22,7 @@ const ALIAS: u64 = 1 << 35;
 /// Its name is to be given by whom it connects to.
 pub(super) const NAME_ME: u64 = 1 << 33;
 
-/// What we announce: all that OTP 25 to 28 ask for, monitors by name, and aliases. Not PUBLISHED, which makes the node a hidden one;
+/// What we announce: all that OTP 25 to 29 ask for, monitors by name, and aliases. Not PUBLISHED, which makes the node a hidden one;
 /// not the atom cache, fragments, or spawning.
 pub(super) const OURS: u64 = EXTENDED_REFERENCES
     | DIST_MONITOR
