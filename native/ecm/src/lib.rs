@@ -5,10 +5,13 @@
 #![deny(unsafe_code)]
 
 pub mod control;
+pub mod erlang_node;
+pub mod http;
 pub mod logging;
 mod mail;
 mod net;
 mod notes;
+pub mod notify;
 mod resolve;
 pub mod service;
 pub mod settings;

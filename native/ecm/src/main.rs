@@ -1,12 +1,14 @@
 //! The program `megaphone-ecm`.
 
 use clap::Parser;
-use megaphone_ecm::logging;
-use megaphone_ecm::service::Service;
+use megaphone_ecm::notify::Notifier;
+use megaphone_ecm::service::{Notice, Service};
 use megaphone_ecm::settings::{self, Environment, MAX_WORKERS, Settings};
+use megaphone_ecm::{erlang_node, http, logging};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use tracing_subscriber::filter::Targets;
 
 /// Holds clients' connections outside ejabberd nodes, and carries them to the nodes over links.
@@ -70,8 +72,31 @@ fn serve(file: &Path, settings: Settings, environment: &Environment) -> Result<(
         max_connections = settings.max_connections,
         "configuration read"
     );
+    let (http, node) = (settings.http, settings.erlang_node.clone());
     // The workers come first: they would have copies of whatever sockets are there.
     let service = Service::start(file, settings, environment)?;
-    // What shows and commands the program gets `service.control()` here.
-    service.wait(&mut |_| {})
+    let control = service.control();
+    let start_http = |listen| {
+        http::start(listen, Arc::clone(&control))
+            .map_err(|error| format!("[http]: can't listen at {listen}: {error}"))
+    };
+    let http = http.map(start_http).transpose()?;
+    let start_node = |node| {
+        erlang_node::start(&node, Arc::clone(&control)).map_err(|error| format!("[erlang_node]: {error}"))
+    };
+    let node = node.map(start_node).transpose()?;
+    let notifier = Notifier::of_process();
+    let ended = service.wait(notifier.watchdog_interval(), &mut |notice| tell(&notifier, notice));
+    http.into_iter().for_each(http::Handle::stop);
+    node.into_iter().for_each(erlang_node::Handle::stop);
+    ended
+}
+
+fn tell(notifier: &Notifier, notice: Notice) {
+    match notice {
+        Notice::Ready => notifier.ready(),
+        Notice::Reloading => notifier.reloading(),
+        Notice::Alive => notifier.alive(),
+        Notice::Stopping => notifier.stopping(),
+    }
 }

@@ -14,7 +14,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 const ANSWER: Duration = Duration::from_secs(1);
 /// The same for a new configuration.
 const APPLIED: Duration = Duration::from_secs(10);
+
+/// How long the main thread sleeps when nothing happens.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Something that the main thread has to see to.
 enum Happening {
@@ -41,6 +44,8 @@ pub enum Notice {
     Reloading,
     /// It serves.
     Ready,
+    /// All workers have just answered.
+    Alive,
     /// It takes no more clients, and will end.
     Stopping,
 }
@@ -118,11 +123,22 @@ impl Service {
 
     /// Serves until it is drained: after SIGTERM, SIGINT or [`Control::drain`]; a second of these signals ends it at once. SIGHUP
     /// reads the file anew. An error when a worker can't go on.
-    pub fn wait(mut self, notify: &mut dyn FnMut(Notice)) -> Result<(), String> {
+    ///
+    /// `watch`: how often the workers are asked whether they are alive; none: never.
+    pub fn wait(mut self, watch: Option<Duration>, notify: &mut dyn FnMut(Notice)) -> Result<(), String> {
         notify(Notice::Ready);
         let mut left = self.office.posts.len();
         while left > 0 {
-            let Ok(happening) = self.happenings.recv() else { return Err("no thread is left".to_owned()) };
+            let happening = match self.happenings.recv_timeout(watch.unwrap_or(LONG)) {
+                Ok(happening) => happening,
+                Err(RecvTimeoutError::Timeout) => {
+                    if watch.is_some() && self.office.is_alive() {
+                        notify(Notice::Alive);
+                    }
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err("no thread is left".to_owned()),
+            };
             match happening {
                 Happening::Signal(SIGHUP) => {
                     notify(Notice::Reloading);
@@ -293,6 +309,12 @@ impl Office {
             }
         }
         last.clone()
+    }
+
+    /// While it drains some workers have ended.
+    fn is_alive(&self) -> bool {
+        let is_draining = self.is_draining.load(Ordering::Relaxed);
+        self.ask(ANSWER, Mail::Report).iter().all(|report| report.is_some() || is_draining)
     }
 
     fn begin_drain(&self, deadline: Option<Duration>) {

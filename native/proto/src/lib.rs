@@ -4,6 +4,7 @@
 //! received to a buffer, asks a machine what that means, and does what the answer says; deadlines are the
 //! owner's, and their expiry is told to the machine or answered with one of its errors.
 //!
+//! - [`dist`]: a hidden Erlang node, as other nodes see it.
 //! - [`http`]: where one request ends and the next begins, and which requests are refused.
 //! - [`link`]: a connection manager's link to a node, which carries many clients' connections.
 //! - [`packet`]: the packet modes of Erlang sockets (`line`, `http`, `httph`).
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bosh;
+pub mod dist;
 pub mod http;
 pub mod link;
 pub mod pack;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
+pub(crate) mod control;
 pub(crate) mod ecm;
 pub(crate) mod node;
 
