@@ -3,7 +3,8 @@
 -module(megaphone_ecm_commands_SUITE).
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
--export([without_managers_it_says_so/1, managers_are_listed_with_their_nodes/1, other_nodes_are_errors/1]).
+-export([without_managers_it_says_so/1, managers_are_listed_with_their_nodes/1, other_nodes_are_errors/1,
+         commands_are_explained/1]).
 %% Called in the managers' nodes.
 -export([serve/1]).
 
@@ -11,7 +12,8 @@
 
 suite() -> [{timetrap, {minutes, 2}}].
 
-all() -> [without_managers_it_says_so, managers_are_listed_with_their_nodes, other_nodes_are_errors].
+all() -> [without_managers_it_says_so, managers_are_listed_with_their_nodes, other_nodes_are_errors,
+          commands_are_explained].
 
 %% There is no epmd: all nodes listen on one port, each on an address of its own.
 init_per_suite(Config) ->
@@ -60,6 +62,11 @@ other_nodes_are_errors(Config) ->
     ?assertMatch("ecm@127.0.0.7: it can't be reached" ++ _, Error("ecm@127.0.0.7")),
     ?assertMatch("ecm is no name of a node" ++ _, Error("ecm")),
     lists:foreach(fun peer:stop/1, [None, Junk]).
+
+%% 0 is ejabberdctl's status.
+commands_are_explained(Config) ->
+    [?assertEqual(0, call(Config, ejabberd_ctl, process, [["help", Command]]))
+     || Command <- ["megaphone_ecm_stats", "megaphone_ecm_stats_of"]].
 
 command(Config, Name, Arguments) ->
     call(Config, ejabberd_commands, execute_command2, [Name, Arguments, #{caller_module => ejabberd_ctl}]).

@@ -22,10 +22,11 @@
 %% Figures as text, or why there are none.
 -type answer() :: {ok, iodata()} | {error, term()}.
 
-%% Registering them again changes nothing.
+%% Registering them again changes nothing. Whoever defines a command has to have a behaviour: ejabberdctl's help crashes
+%% otherwise.
 -spec register() -> ok.
 register() ->
-    ejabberd_commands:register_commands(?MODULE, commands()).
+    ejabberd_commands:register_commands(megaphone_ejabberd_app, commands()).
 
 commands() ->
     [#ejabberd_commands{

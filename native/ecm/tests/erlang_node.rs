@@ -230,6 +230,19 @@ fn what_no_process_is_there_for_is_refused_and_junk_ignored() {
 }
 
 #[test]
+fn an_address_that_is_configured_is_listened_on() {
+    let epmd = Epmd::start();
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = ErlangNode { listen: Some(listen), ..config() };
+    let handle = erlang_node::start_at(&config, epmd.address, Arc::new(Fixed::default())).unwrap();
+    assert_eq!(handle.address(), listen);
+    assert_eq!(epmd.await_node("ecm"), (b'H', listen.port()));
+    let error =
+        erlang_node::start_at(&config, epmd.address, Arc::new(Fixed::default())).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("[erlang_node] can't listen on {listen}: ")), "{error}");
+}
+
+#[test]
 fn a_node_with_another_cookie_gets_nothing() {
     let fixture = start();
     let foreign = ["-name", "peer@127.0.0.1", "-setcookie", "foreign"];
