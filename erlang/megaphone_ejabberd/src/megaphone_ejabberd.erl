@@ -27,6 +27,7 @@
 -spec listener_started() -> ok.
 listener_started() ->
     ok = megaphone_ejabberd_versions:warn_if_untested(),
+    ok = megaphone_ecm_commands:register(),
     %% A hook that is there already is not added again.
     ok = ejabberd_hooks:add(config_reloaded, ?MODULE, configure, ?HOOK_PRIORITY),
     ok = ejabberd_hooks:add(config_reloaded, ?MODULE, release_changed_listeners, ?RELEASE_PRIORITY),

@@ -28,7 +28,8 @@ impl Notifier {
         Self::new(std::env::var_os("NOTIFY_SOCKET").as_deref(), watchdog.map(Duration::from_micros))
     }
 
-    /// `socket`: a path, or the name of an abstract socket with `@` before it. `watchdog`: how long the manager waits for signs of life.
+    /// `socket`: a path, or the name of an abstract socket with `@` before it. `watchdog`: how long the manager waits for signs of
+    /// life.
     pub fn new(socket: Option<&OsStr>, watchdog: Option<Duration>) -> Self {
         let manager = socket.and_then(|name| {
             let reached = reach(name.as_bytes());

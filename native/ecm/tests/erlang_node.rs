@@ -12,7 +12,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
+
+/// Of this process.
+static NEXT_EPMD: AtomicU16 = AtomicU16::new(0);
 
 /// Ends with the test that started it.
 struct Epmd {
@@ -21,15 +25,20 @@ struct Epmd {
 }
 
 impl Epmd {
+    /// Below the ports that are given to who connects: with those an attempt to connect could meet itself.
     fn start() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self::start_at(free)
+        let ports = 15_000 + u16::try_from(std::process::id() % 10_000).unwrap()..;
+        let next = NEXT_EPMD.fetch_add(100, Ordering::Relaxed);
+        let mut free = ports.skip(next.into()).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        Self::start_at(free.find(|address| TcpListener::bind(address).is_ok()).unwrap())
     }
 
     fn start_at(address: SocketAddr) -> Self {
         let port = address.port().to_string();
-        let process = Command::new("epmd").args(["-port", &port, "-address", "127.0.0.1"]).spawn().unwrap();
+        let mut process =
+            Command::new("epmd").args(["-port", &port, "-address", "127.0.0.1"]).spawn().unwrap();
         while TcpStream::connect(address).is_err() {
+            assert_eq!(process.try_wait().unwrap(), None);
             std::thread::yield_now();
         }
         Self { process, address }
@@ -218,6 +227,19 @@ fn what_no_process_is_there_for_is_refused_and_junk_ignored() {
             "['ecm@127.0.0.1']",
         ]
     );
+}
+
+#[test]
+fn an_address_that_is_configured_is_listened_on() {
+    let epmd = Epmd::start();
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = ErlangNode { listen: Some(listen), ..config() };
+    let handle = erlang_node::start_at(&config, epmd.address, Arc::new(Fixed::default())).unwrap();
+    assert_eq!(handle.address(), listen);
+    assert_eq!(epmd.await_node("ecm"), (b'H', listen.port()));
+    let error =
+        erlang_node::start_at(&config, epmd.address, Arc::new(Fixed::default())).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("[erlang_node] can't listen on {listen}: ")), "{error}");
 }
 
 #[test]

@@ -105,6 +105,10 @@ fn keys_that_are_not_known_are_refused() {
         "port_ = 1",
         "11:1: unknown key \"port_\" in [[nodes]]: it can be name, address, port, links, weight",
     );
+    tables(
+        "[erlang_node]\nname = \"a@b\"\ncookie_file = \"ecm.cookie\"\nx = 1",
+        "15:1: unknown key \"x\" in [erlang_node]: it can be name, cookie_file, listen",
+    );
     tables("[http]\nlisten = \"[::1]:80\"\nx = 1", "14:1: unknown key \"x\" in [http]: it can be listen");
 }
 

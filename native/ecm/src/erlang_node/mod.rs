@@ -78,7 +78,8 @@ pub fn start_at(config: &ErlangNode, epmd: SocketAddr, control: Arc<dyn Control>
         creation,
         process: PROCESS,
     };
-    let node = Node::listen(local, listen_address(&config.name), epmd, control, is_over.clone())?;
+    let listen = config.listen.unwrap_or_else(|| listen_address(&config.name));
+    let node = Node::listen(local, listen, epmd, control, is_over.clone())?;
     let (waker, address) = (node.waker()?, node.address());
     let thread = std::thread::Builder::new().name("ecm_erlang".into()).spawn(move || node.run())?;
     tracing::info!(name = &*config.name, %address, "Erlang node listens");

@@ -55,7 +55,7 @@ impl Node {
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(listen).map_err(|error| {
-            io::Error::new(error.kind(), format!("the Erlang node can't listen on {}: {error}", listen.ip()))
+            io::Error::new(error.kind(), format!("[erlang_node] can't listen on {listen}: {error}"))
         })?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let address = listener.local_addr()?;

@@ -52,6 +52,8 @@ impl Registration {
                 tracing::info!(epmd = %self.epmd, "registered with epmd");
                 self.said = None;
                 self.state = State::Registered { socket };
+                // Its end may have come with the answer, and is not told again.
+                self.step(registry);
             }
             Ok(Some(state)) => self.state = state,
             Ok(None) => {}
@@ -132,15 +134,16 @@ fn ask(
         }
     }
     let mut buffer = [0; epmd::MAX_RESPONSE + 1];
-    match socket.read(&mut buffer) {
-        Ok(0) => Err(ErrorKind::ConnectionAborted.into()),
-        Ok(bytes) => {
-            received.extend_from_slice(&buffer[..bytes]);
-            Ok(epmd::answer(received))
+    // News is told once: until it is read, there is none.
+    while epmd::answer(received) == Answer::Incomplete {
+        match socket.read(&mut buffer) {
+            Ok(0) => return Err(ErrorKind::ConnectionAborted.into()),
+            Ok(bytes) => received.extend_from_slice(&buffer[..bytes]),
+            Err(error) if is_pending(&error) => break,
+            Err(error) => return Err(error),
         }
-        Err(error) if is_pending(&error) => Ok(Answer::Incomplete),
-        Err(error) => Err(error),
     }
+    Ok(epmd::answer(received))
 }
 
 /// epmd says nothing more: whatever can be read is its end.
@@ -148,7 +151,44 @@ fn is_open(socket: &mut TcpStream) -> bool {
     matches!(socket.read(&mut [0; 16]), Err(error) if is_pending(&error))
 }
 
-/// It will be told when there is more, or when the connection is made.
+/// It will be told when there is more, or when the connection is made. No call of a socket that does not wait is interrupted.
 fn is_pending(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NotConnected)
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll};
+    use std::net::TcpListener;
+
+    fn turn(poll: &mut Poll, registration: &mut Registration) {
+        let mut events = Events::with_capacity(4);
+        let timeout = registration.due().map(|due| due.saturating_duration_since(Instant::now()));
+        poll.poll(&mut events, timeout).unwrap();
+        registration.step(poll.registry());
+    }
+
+    #[test]
+    fn an_end_that_comes_with_the_answer_is_noticed() {
+        let epmd = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut poll = Poll::new().unwrap();
+        let mut registration = Registration::new(epmd.local_addr().unwrap(), Token(0), "ecm", 5000);
+        registration.step(poll.registry());
+        let (mut asked, _) = epmd.accept().unwrap();
+        while matches!(&registration.state, State::Asking { written: 0, .. }) {
+            turn(&mut poll, &mut registration);
+        }
+        asked.read_exact(&mut vec![0; registration.request.len()]).unwrap();
+        asked.write_all(b"v\0\0\0\0\x01").unwrap();
+        drop(asked);
+        // Both are there before it looks.
+        while matches!(&registration.state, State::Asking { socket, .. } if socket.peek(&mut [0; 8]).is_err())
+        {
+        }
+        while !matches!(registration.state, State::Waiting { .. }) {
+            turn(&mut poll, &mut registration);
+        }
+        assert_eq!(registration.said.as_deref(), Some("epmd ended"));
+    }
 }

@@ -4,7 +4,9 @@ use super::files::read_private;
 use super::section::Section;
 use super::value;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
+use toml::Spanned;
 
 /// A hidden Erlang node.
 #[derive(Clone, Debug)]
@@ -13,6 +15,8 @@ pub struct ErlangNode {
     pub name: Box<str>,
     /// The cookie that it shares with others.
     pub cookie: Cookie,
+    /// Where other nodes connect; none for a port that the kernel chooses.
+    pub listen: Option<SocketAddr>,
 }
 
 /// What Erlang nodes that may connect have in common. Not shown by `Debug`.
@@ -40,8 +44,9 @@ pub(super) fn read(mut section: Section<'_>, base: &Path) -> Option<ErlangNode> 
         let cookie = cookie(&base.join(&**file.get_ref()));
         cookie.map_err(|message| section.report.add(file.span(), format!("cookie_file: {message}"))).ok()
     });
+    let listen = section.given("listen", value::socket_address).map(Spanned::into_inner);
     section.finish();
-    Some(ErlangNode { name: name?.into_inner(), cookie: cookie? })
+    Some(ErlangNode { name: name?.into_inner(), cookie: cookie?, listen })
 }
 
 /// An atom's text. Spaces and line ends behind it are not part of it, as for Erlang.

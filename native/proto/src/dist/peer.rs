@@ -48,7 +48,8 @@ pub enum Event<'a> {
 /// One node that connected, from its first byte on.
 ///
 /// 1. What was received goes into [`handle_input`](Self::handle_input), which takes whole messages off its front, until it says
-///    neither an event nor a failure; the rest is kept for later. While [`wants_input`](Self::wants_input) says no, nothing is received.
+///    neither an event nor a failure; the rest is kept for later. While [`wants_input`](Self::wants_input) says no, nothing is
+///    received.
 /// 2. [`poll_transmit`](Self::poll_transmit) is written, and [`written`](Self::written) told.
 /// 3. At [`poll_timeout`](Self::poll_timeout), [`handle_timeout`](Self::handle_timeout).
 ///

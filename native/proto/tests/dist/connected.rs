@@ -211,3 +211,8 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_idle_peer_is_small() {
+    assert_eq!(size_of::<Peer>(), 56);
+}
