@@ -61,6 +61,8 @@ impl Worker {
             clients: Slab::new(),
             listeners: Vec::new(),
             nodes: Vec::new(),
+            listener_order: Vec::new(),
+            node_order: Vec::new(),
             links: Vec::new(),
             waiting: VecDeque::new(),
             may_place: false,
