@@ -21,6 +21,8 @@ const ACCEPTS: usize = 64;
 /// Clients that may wait for a node, and for how long.
 const MOST_WAITING: usize = 1024;
 const WAIT: Duration = Duration::from_secs(5);
+/// How long a client that says nothing keeps its connection when its node is gone.
+const KEEP: Duration = Duration::from_secs(300);
 /// Those of them that are tried in a turn.
 const PLACED: usize = 64;
 /// How long nothing is accepted when there are no descriptors.
@@ -126,7 +128,7 @@ impl Worker {
         } else if let Some(timeout) = header_timeout {
             self.timers.set(self.now.after(timeout), Timer::Header, key);
         } else {
-            self.place_or_wait(key);
+            self.place_or_wait(key, WAIT);
         }
     }
 
@@ -170,7 +172,7 @@ impl Worker {
             client.phase = Phase::Kept;
             self.look_at(key);
         } else {
-            self.place_or_wait(key);
+            self.place_or_wait(key, WAIT);
         }
     }
 
@@ -183,6 +185,29 @@ impl Worker {
 
     // --- nodes
 
+    /// A client whose stream is gone, or goes now, keeps its connection if its listener says so and the node owes it nothing.
+    /// Whether it does.
+    pub(super) fn keep(&mut self, slot: u32) -> bool {
+        let Some(key) = self.clients.key(slot) else { return false };
+        let Some(client) = self.clients.get(slot) else { return false };
+        let listener = self.listeners.get(usize::from(client.listener));
+        let is_between = !client.is(Flags::UNANSWERED)
+            && !client.is(Flags::CLIENT_EOF)
+            && !client.is(Flags::NODE_EOF)
+            && client.is_flushed();
+        if !is_between || !listener.is_some_and(|listener| listener.plan.settings.keep) {
+            return false;
+        }
+        self.close_stream(slot, Reason::Closed);
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.phase = Phase::Kept;
+        }
+        self.timers.set(self.now.after(KEEP), Timer::Keep, key);
+        // It may have said something that was not read.
+        self.again.push(key);
+        true
+    }
+
     /// A client that has no stream may have said something: that is for a node.
     pub(super) fn wake(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key.slot) else { return };
@@ -190,14 +215,15 @@ impl Worker {
             Ok(0) => {
                 self.remove(key.slot);
             }
-            Ok(_) => self.place_or_wait(key),
+            // Its node may be starting anew.
+            Ok(_) => self.place_or_wait(key, self.config.resume_timeout.max(WAIT)),
             Err(Errno::AGAIN) => client.set(Flags::READABLE, false),
             Err(_) => self.break_off(key.slot),
         }
     }
 
     /// Finds a node for a client; if there is none, the client waits a while.
-    fn place_or_wait(&mut self, key: Key) {
+    fn place_or_wait(&mut self, key: Key, patience: Duration) {
         if let Some(client) = self.clients.get_mut(key.slot) {
             client.phase = Phase::Waiting;
         }
@@ -209,7 +235,7 @@ impl Worker {
             return;
         }
         self.waiting.push_back(key);
-        self.timers.set(self.now.after(WAIT), Timer::Wait, key);
+        self.timers.set(self.now.after(patience), Timer::Wait, key);
     }
 
     /// Tries again for those who wait.
@@ -344,8 +370,8 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key.slot) else { return };
         match (timer, client.phase) {
             (Timer::Header, Phase::Header) => self.refuse(key.slot, "the PROXY header did not come in time"),
-            // A check that said nothing.
-            (Timer::Header, Phase::Kept) => {
+            // Or a check that said nothing.
+            (Timer::Header | Timer::Keep, Phase::Kept) => {
                 self.remove(key.slot);
             }
             (Timer::Wait, Phase::Waiting) => self.refuse(key.slot, "no node takes clients"),

@@ -322,6 +322,9 @@ impl Worker {
     }
 
     fn lose_client(&mut self, slot: u32) {
+        if self.keep(slot) {
+            return;
+        }
         let Some(client) = self.clients.get_mut(slot) else { return };
         client.stream = NO_STREAM;
         client.phase = Phase::Leaving;
@@ -347,6 +350,7 @@ impl Worker {
         while self.pace.take() {
             let next = self.links.get_mut(at).and_then(|uplink| uplink.as_mut()?.next_to_spread());
             match next {
+                Some(slot) if self.keep(slot) => {}
                 Some(slot) => self.ask_to_go(slot),
                 None => return,
             }
