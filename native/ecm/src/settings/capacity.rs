@@ -35,6 +35,12 @@ impl Environment {
         Self { descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX), workers: None }
     }
 
+    /// Clients that one of so many workers has descriptors for.
+    pub(crate) fn room(&self, listeners: usize, nodes: &[Node], workers: u16) -> u64 {
+        let own = OWN_DESCRIPTORS + listeners as u64 + links(nodes);
+        Room { descriptors: self.descriptors, own }.each(workers)
+    }
+
     /// The number that was asked for, or as few as hold the connections. Else what is wrong.
     fn workers(&self, given: Option<u16>, max_connections: u32, sockets: u64) -> Result<u16, String> {
         let room = Room { descriptors: self.descriptors, own: OWN_DESCRIPTORS + sockets };
@@ -121,12 +127,17 @@ struct Room {
 }
 
 impl Room {
-    /// Clients that so many workers can hold. Each has the mailboxes of all in its table. The kernel spreads connections over their sockets by a hash, so that one has more
+    /// Clients that so many workers can hold. The kernel spreads connections over their sockets by a hash, so that one has more
     /// than another: room for four standard deviations is left.
     fn of(&self, workers: u16) -> u64 {
-        let each = self.descriptors.saturating_sub(self.own + u64::from(workers));
+        let each = self.each(workers);
         let spread = if workers == 1 { 0 } else { 4 * each.isqrt() };
         each.saturating_sub(spread).saturating_mul(workers.into())
+    }
+
+    /// Descriptors of one that are left. Each has the mailboxes of all in its table.
+    fn each(&self, workers: u16) -> u64 {
+        self.descriptors.saturating_sub(self.own + u64::from(workers))
     }
 
     /// Descriptors that so many workers need for so many clients; `of`, turned round.

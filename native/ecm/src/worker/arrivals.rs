@@ -2,7 +2,7 @@
 
 use super::choice::affinity;
 use super::client::{Client, Flags, Phase};
-use super::slab::Key;
+use super::slab::{Key, Slab};
 use super::state::{LINGER, Source, Worker};
 use super::timers::Timer;
 use super::uplink::Uplink;
@@ -63,7 +63,7 @@ impl Worker {
 
     fn admit(&mut self, at: usize, socket: OwnedFd, address: Option<SocketAddr>) {
         self.counts.accepted += 1;
-        let is_full = self.is_full();
+        let (is_full, has_no_room) = (self.is_full(), self.clients.len() >= self.room);
         let Some(listener) = self.listeners.get_mut(at) else { return };
         listener.accepted += 1;
         let settings = listener.plan.settings.clone();
@@ -75,6 +75,8 @@ impl Worker {
             Some("it comes from no proxy of proxy_protocol_from")
         } else if is_full {
             Some("there are max_connections clients")
+        } else if has_no_room {
+            Some("the worker's descriptors are in use, but for those that links need")
         } else if listener.plan.connections.load(Ordering::Relaxed) >= settings.max_connections as usize {
             Some("the listener has max_connections clients")
         } else {
@@ -123,8 +125,8 @@ impl Worker {
             None => Ok(()),
         };
         if let Err(error) = watched {
-            tracing::error!(%error, "a client's connection can't be watched");
-            self.break_off(key.slot);
+            tracing::debug!(%error, "a client's connection can't be watched");
+            self.refuse(key.slot, "its connection can't be watched");
         } else if let Some(timeout) = header_timeout {
             self.timers.set(self.now.after(timeout), Timer::Header, key);
         } else {
@@ -231,6 +233,11 @@ impl Worker {
             return;
         }
         if self.waiting.len() >= MOST_WAITING {
+            // Others may have gone meanwhile.
+            let clients = &self.clients;
+            self.waiting.retain(|other| is_waiting(clients, *other));
+        }
+        if self.waiting.len() >= MOST_WAITING {
             self.refuse(key.slot, "no node takes clients, and too many wait");
             return;
         }
@@ -245,9 +252,7 @@ impl Worker {
         }
         for _ in 0..self.waiting.len().min(PLACED) {
             let Some(key) = self.waiting.pop_front() else { return };
-            let waits = self.clients.has(key)
-                && self.clients.get(key.slot).is_some_and(|client| client.phase == Phase::Waiting);
-            if waits && !self.place(key) {
+            if is_waiting(&self.clients, key) && !self.place(key) {
                 self.waiting.push_back(key);
             } else {
                 // There may be room for more than were tried.
@@ -270,6 +275,8 @@ impl Worker {
             let Some(Some(Uplink { link: Some(link), .. })) = self.links.get_mut(at) else { continue };
             match link.open(&open) {
                 Ok(stream) => {
+                    let id = key.id(self.index);
+                    tracing::debug!(%id, client = ?open.client, listener = %open.listener, "client carried");
                     self.carry(key, at, stream);
                     return true;
                 }
@@ -390,6 +397,10 @@ impl Worker {
             _ => {}
         }
     }
+}
+
+fn is_waiting(clients: &Slab<Client>, key: Key) -> bool {
+    clients.has(key) && clients.get(key.slot).is_some_and(|client| client.phase == Phase::Waiting)
 }
 
 /// Version 2's LOCAL: the connection is the proxy's own (`proxy-protocol.txt`, section 2.2).

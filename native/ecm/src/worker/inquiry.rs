@@ -100,6 +100,8 @@ impl Worker {
     pub(super) fn apply(&mut self, plan: &Plan) -> Vec<String> {
         self.config = plan.link.clone();
         self.balance = plan.balance;
+        let room = plan.room(self.workers);
+        self.room = usize::try_from(room).unwrap_or(usize::MAX);
         self.drain_pace = plan.drain.pace.div_ceil(self.workers.into());
         self.pace.set(self.shed_rate());
         self.apply_nodes(&plan.nodes);

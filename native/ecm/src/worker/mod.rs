@@ -59,6 +59,7 @@ impl Worker {
             config: Arc::clone(&plan.link),
             balance: plan.balance,
             clients: Slab::new(),
+            room: 0,
             listeners: Vec::new(),
             nodes: Vec::new(),
             listener_order: Vec::new(),

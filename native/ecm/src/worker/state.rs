@@ -95,6 +95,8 @@ pub(crate) struct Worker {
     pub(super) config: Arc<Config>,
     pub(super) balance: settings::Balance,
     pub(super) clients: Slab<Client>,
+    /// As many as leave descriptors for what else the worker needs: a link that is cut needs one to be resumed.
+    pub(super) room: usize,
     pub(super) listeners: Vec<Listening>,
     pub(super) nodes: Vec<Node>,
     /// Which of them are in the file, in its order.
