@@ -10,18 +10,23 @@ use megaphone_ecm::control::{ConnectionId, Control};
 use megaphone_ecm::service::{Notice, Service};
 use megaphone_ecm::settings;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// Workers get copies of the descriptors that the process has at their start: another test's clients would stay open.
+static ALONE: Mutex<()> = Mutex::new(());
 
 struct Running {
     control: Arc<dyn Control>,
     thread: JoinHandle<Result<(), String>>,
     notices: Arc<Mutex<Vec<Notice>>>,
     _directory: Directory,
+    _alone: MutexGuard<'static, ()>,
 }
 
 fn start(plan: &Plan) -> Running {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = Directory::new();
     let file = directory.write("ecm.toml", &plan.text(), 0o644);
     let settings = settings::load(&file, &ENVIRONMENT).unwrap();
@@ -29,7 +34,7 @@ fn start(plan: &Plan) -> Running {
     let (control, notices) = (service.control(), Arc::<Mutex<Vec<Notice>>>::default());
     let seen = Arc::clone(&notices);
     let thread = std::thread::spawn(move || service.wait(&mut |notice| seen.lock().unwrap().push(notice)));
-    Running { control, thread, notices, _directory: directory }
+    Running { control, thread, notices, _directory: directory, _alone: alone }
 }
 
 fn clients(listen: SocketAddr, number: usize) -> Vec<TcpStream> {
