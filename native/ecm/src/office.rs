@@ -72,6 +72,12 @@ impl Office {
         last.clone()
     }
 
+    /// Whether all workers answer. One that has ended, drained, has no more to say.
+    pub(crate) fn is_alive(&self) -> bool {
+        let is_draining = self.is_draining.load(Ordering::Relaxed);
+        is_draining || self.ask(ANSWER, Mail::Report).iter().all(Option::is_some)
+    }
+
     pub(crate) fn begin_drain(&self, deadline: Option<Duration>) {
         let settings = *lock(&self.drain);
         let is_first = !self.is_draining.swap(true, Ordering::Relaxed);

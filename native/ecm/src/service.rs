@@ -15,7 +15,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ pub enum Notice {
     Ready,
     /// It takes no more clients, and will end.
     Stopping,
+    /// All workers have answered.
+    Alive,
 }
 
 /// The running program.
@@ -90,12 +92,18 @@ impl Service {
     }
 
     /// Serves until it is drained: after SIGTERM, SIGINT or [`Control::drain`]; a second of these signals ends it at once. SIGHUP
-    /// reads the file anew. An error when a worker can't go on.
-    pub fn wait(mut self, notify: &mut dyn FnMut(Notice)) -> Result<(), String> {
+    /// reads the file anew. An error when a worker can't go on. With a `pulse` the workers are asked so often whether they still
+    /// answer.
+    pub fn wait(mut self, pulse: Option<Duration>, notify: &mut dyn FnMut(Notice)) -> Result<(), String> {
         notify(Notice::Ready);
         let mut left = self.office.posts.len();
         while left > 0 {
-            let Ok(happening) = self.happenings.recv() else { return Err("no thread is left".to_owned()) };
+            let Some(happening) = self.next(pulse)? else {
+                if self.office.is_alive() {
+                    notify(Notice::Alive);
+                }
+                continue;
+            };
             match happening {
                 Happening::Signal(SIGHUP) => {
                     notify(Notice::Reloading);
@@ -117,6 +125,19 @@ impl Service {
         }
         tracing::info!("all clients are gone");
         Ok(())
+    }
+
+    /// None when nothing happens for so long.
+    fn next(&self, pulse: Option<Duration>) -> Result<Option<Happening>, String> {
+        let received = match pulse {
+            Some(pulse) => self.happenings.recv_timeout(pulse),
+            None => self.happenings.recv().map_err(Into::into),
+        };
+        match received {
+            Ok(happening) => Ok(Some(happening)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err("no thread is left".to_owned()),
+        }
     }
 
     fn reload(&mut self) {
