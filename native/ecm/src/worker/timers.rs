@@ -20,7 +20,7 @@ pub(super) enum Timer {
     Linger,
 }
 
-/// By time. Those of clients that are gone, or beyond what they are about, stay until their time, all within a minute.
+/// By time. Those of clients that are gone, or beyond what they are about, stay until their time, within minutes.
 #[derive(Default)]
 pub(super) struct Timers(BinaryHeap<Reverse<(Time, Timer, Key)>>);
 
