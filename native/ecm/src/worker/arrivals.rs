@@ -172,6 +172,10 @@ impl Worker {
         if is_proxys_own {
             // A check of the proxy's: it gets a stream when it says something.
             client.phase = Phase::Kept;
+            let listener = self.listeners.get(usize::from(client.listener));
+            let patience = listener.and_then(|listener| listener.plan.settings.proxy_protocol.as_ref());
+            let patience = patience.map_or(KEEP, |proxy| proxy.header_timeout);
+            self.timers.set(self.now.after(patience), Timer::Keep, key);
             self.look_at(key);
         } else {
             self.place_or_wait(key, WAIT);
@@ -378,7 +382,7 @@ impl Worker {
         match (timer, client.phase) {
             (Timer::Header, Phase::Header) => self.refuse(key.slot, "the PROXY header did not come in time"),
             // Or a check that said nothing.
-            (Timer::Header | Timer::Keep, Phase::Kept) => {
+            (Timer::Keep, Phase::Kept) => {
                 self.remove(key.slot);
             }
             (Timer::Wait, Phase::Waiting) => self.refuse(key.slot, "no node takes clients"),
