@@ -12,6 +12,7 @@ mod mail;
 mod net;
 mod notes;
 pub mod notify;
+mod office;
 mod resolve;
 pub mod service;
 pub mod settings;

@@ -81,6 +81,20 @@ fn clients_of_a_node_that_stops_are_spread() {
 }
 
 #[test]
+fn who_was_answered_moves_to_another_node_and_stays_connected() {
+    let (a, b, listen) = (TestNode::start("ejabberd@a"), TestNode::start("ejabberd@b"), free_address());
+    let plan = Plan::default().listener(listen, "echo", "keep = true").node(&a, "").node(&b, "");
+    let ecm = Ecm::start(&plan);
+    ecm.wait_for("link made", 2);
+    let mut clients = clients(listen, 20);
+    let (owner, other) = if a.streams() > 0 { (&a, &b) } else { (&b, &a) };
+    owner.go_away(GoAway::Stopping);
+    wait_until("all have left", || owner.streams() == 0);
+    clients.iter_mut().for_each(|client| echo(client, b"again"));
+    assert_eq!(other.streams(), 20);
+}
+
+#[test]
 fn with_one_node_clients_stay_when_it_says_that_it_stops() {
     let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
     let ecm = Ecm::start(&Plan::default().listener(listen, "echo", "").node(&node, ""));
@@ -123,4 +137,23 @@ fn nodes_come_and_go_with_the_file() {
     ecm.reload(&only_b.node(&a, ""));
     ecm.wait_for("link made", 3);
     wait_until("a has a link", || a.links() == 1);
+}
+
+#[test]
+fn a_node_that_comes_back_to_the_file_gets_clients_while_it_has_old_ones() {
+    let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
+    let dead = "[[nodes]]\nname = \"ejabberd@c\"\naddress = \"127.0.0.1\"\nport = 1";
+    let both = Plan::default().listener(listen, "echo", "").node(&node, "").tables(dead);
+    let ecm = Ecm::start(&both);
+    ecm.wait_for("link made", 1);
+    let mut old = clients(listen, 3);
+    ecm.reload(&Plan::default().listener(listen, "echo", "").tables(dead));
+    ecm.wait_for("configuration read anew", 1);
+    // There is no other for them.
+    old.iter_mut().for_each(|client| echo(client, b"still here"));
+    ecm.reload(&both);
+    ecm.wait_for("link made", 2);
+    let _new = clients(listen, 3);
+    old.iter_mut().for_each(|client| echo(client, b"and still"));
+    assert_eq!(node.streams(), 6);
 }

@@ -162,18 +162,16 @@ impl Worker {
 
     /// Another link to a node, unless it is to have no more. `later`: it is no use to hurry.
     pub(super) fn add_link(&mut self, node: usize, later: bool) {
-        let is_wanted = self.draining.is_none()
-            && self
-                .nodes
-                .get(node)
-                .is_some_and(|of| !of.is_removed && self.links_of(node) < of.settings.links.into());
+        if self.draining.is_none() && !self.is_removed(node) && self.lacks_link(node) {
+            self.new_link(node, later);
+        }
+    }
+
+    pub(super) fn new_link(&mut self, node: usize, later: bool) {
         let Ok(id) = Self::link_id() else {
             tracing::error!("no random bytes: no link can be made");
             return;
         };
-        if !is_wanted {
-            return;
-        }
         let mut uplink = Uplink::new(node, id, self.config.clone(), self.now);
         if later {
             uplink.failed(self.now, Self::chance());
@@ -186,9 +184,11 @@ impl Worker {
         self.links[at] = Some(uplink);
     }
 
-    /// Links to a node that are not over.
-    pub(super) fn links_of(&self, node: usize) -> usize {
-        self.links.iter().flatten().filter(|uplink| uplink.node == node && !uplink.is_over()).count()
+    fn lacks_link(&self, node: usize) -> bool {
+        self.nodes.get(node).is_some_and(|of| {
+            let links = self.links.iter().flatten().filter(|uplink| uplink.node == node && !uplink.is_over());
+            links.count() < of.settings.links.into()
+        })
     }
 
     fn node_leaves(&mut self, at: usize, reason: GoAway) {
@@ -267,6 +267,9 @@ impl Worker {
     pub(super) fn write_handshake(&mut self, at: usize) {
         let Some(Some(uplink)) = self.links.get_mut(at) else { return };
         let Connection::Shaking { socket, out, .. } = &mut uplink.connection else { return };
+        if out.is_empty() {
+            return;
+        }
         match net::write(socket, out) {
             Ok(written) => {
                 out.drain(..written);
@@ -293,6 +296,11 @@ impl Worker {
         }
     }
 
+    /// The file no longer has the node.
+    pub(super) fn is_removed(&self, node: usize) -> bool {
+        !self.node_order.contains(&node)
+    }
+
     /// Something is to be done at a pace.
     pub(super) fn has_paced_work(&self) -> bool {
         self.draining.is_some()
@@ -317,6 +325,9 @@ impl Worker {
     }
 
     fn lose_client(&mut self, slot: u32) {
+        if self.keep(slot) {
+            return;
+        }
         let Some(client) = self.clients.get_mut(slot) else { return };
         client.stream = NO_STREAM;
         client.phase = Phase::Leaving;
@@ -338,14 +349,11 @@ impl Worker {
         (uplink.is_leaving || self.is_removed(uplink.node)) && uplink.streams() == 0 && uplink.is_up()
     }
 
-    pub(super) fn is_removed(&self, node: usize) -> bool {
-        self.nodes.get(node).is_none_or(|node| node.is_removed)
-    }
-
     fn spread(&mut self, at: usize) {
         while self.pace.take() {
             let next = self.links.get_mut(at).and_then(|uplink| uplink.as_mut()?.next_to_spread());
             match next {
+                Some(slot) if self.keep(slot) => {}
                 Some(slot) => self.ask_to_go(slot),
                 None => return,
             }

@@ -12,13 +12,15 @@ pub(super) enum Timer {
     Header,
     /// A node has the client.
     Wait,
+    /// A client whose node is gone says something.
+    Keep,
     /// A node that was told that nothing more comes has taken leave.
     Go,
     /// The client has taken what was kept, and has closed its side.
     Linger,
 }
 
-/// By time. Those of clients that are gone, or beyond what they are about, stay until their time, all within a minute.
+/// By time. Those of clients that are gone, or beyond what they are about, stay until their time, within minutes.
 #[derive(Default)]
 pub(super) struct Timers(BinaryHeap<Reverse<(Time, Timer, Key)>>);
 
