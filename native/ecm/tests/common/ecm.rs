@@ -95,6 +95,14 @@ impl Ecm {
     }
 
     pub(crate) fn with_secret(plan: &Plan, secret: &str) -> Self {
+        Self::run(plan, secret, &[])
+    }
+
+    pub(crate) fn with_environment(plan: &Plan, environment: &[(&str, &str)]) -> Self {
+        Self::run(plan, super::SECRET, environment)
+    }
+
+    fn run(plan: &Plan, secret: &str, environment: &[(&str, &str)]) -> Self {
         let directory = Directory::new();
         directory.write("ecm.secret", secret, 0o600);
         directory.write("ecm.toml", &plan.text(), 0o644);
@@ -102,6 +110,7 @@ impl Ecm {
             .arg("ecm.toml")
             .current_dir(directory.path(""))
             .env_remove("MEGAPHONE_LOG")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
