@@ -17,6 +17,7 @@ mod carrier;
 mod clock;
 mod connection;
 mod cx;
+mod desk;
 mod effect;
 mod ended;
 mod ending;
