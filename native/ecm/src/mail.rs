@@ -1,7 +1,7 @@
 //! What a worker is told and asked from other threads, and how it is woken for that.
 
 use crate::control::{ConnectionInfo, ListenerStats, NodeStats};
-use crate::settings::{Balance, Drain, Listener, Node};
+use crate::settings::{Balance, Drain, Environment, Listener, Node};
 use megaphone_proto::link::Config;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +23,13 @@ pub(crate) struct Plan {
     pub(crate) listeners: Vec<PlannedListener>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) drain: Drain,
+}
+
+impl Plan {
+    /// Clients that a worker has descriptors for.
+    pub(crate) fn room(&self, workers: u16) -> u64 {
+        Environment::of_process().room(self.listeners.len(), &self.nodes, workers)
+    }
 }
 
 /// A listener, and its clients in all workers.

@@ -164,13 +164,11 @@ impl Service {
         *lock(&self.office.drain) = self.settings.drain;
         self.office.shared.max_connections.store(self.settings.max_connections as usize, Ordering::Relaxed);
         let plan = &self.plan;
-        let mut problems: Vec<_> = self
-            .office
-            .ask(APPLIED, |reply| Mail::Apply(Box::new(plan.clone()), reply))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .collect();
+        let answers = self.office.ask(APPLIED, |reply| Mail::Apply(Box::new(plan.clone()), reply));
+        for worker in (0..answers.len()).filter(|worker| answers[*worker].is_none()) {
+            tracing::error!(worker, "a worker has not taken the configuration yet; send SIGHUP again");
+        }
+        let mut problems: Vec<_> = answers.into_iter().flatten().flatten().collect();
         problems.sort();
         problems.dedup();
         for problem in problems {

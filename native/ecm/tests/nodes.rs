@@ -81,6 +81,20 @@ fn clients_of_a_node_that_stops_are_spread() {
 }
 
 #[test]
+fn who_was_answered_moves_to_another_node_and_stays_connected() {
+    let (a, b, listen) = (TestNode::start("ejabberd@a"), TestNode::start("ejabberd@b"), free_address());
+    let plan = Plan::default().listener(listen, "echo", "keep = true").node(&a, "").node(&b, "");
+    let ecm = Ecm::start(&plan);
+    ecm.wait_for("link made", 2);
+    let mut clients = clients(listen, 20);
+    let (owner, other) = if a.streams() > 0 { (&a, &b) } else { (&b, &a) };
+    owner.go_away(GoAway::Stopping);
+    wait_until("all have left", || owner.streams() == 0);
+    clients.iter_mut().for_each(|client| echo(client, b"again"));
+    assert_eq!(other.streams(), 20);
+}
+
+#[test]
 fn with_one_node_clients_stay_when_it_says_that_it_stops() {
     let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
     let ecm = Ecm::start(&Plan::default().listener(listen, "echo", "").node(&node, ""));

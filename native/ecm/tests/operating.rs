@@ -43,6 +43,21 @@ fn a_listener_has_a_bound_of_its_own() {
     echo(&mut connect(other), b"in");
 }
 
+#[test]
+fn clients_that_waited_in_vain_leave_room_for_others() {
+    let listen = free_address();
+    let node = "[[nodes]]\nname = \"ejabberd@a\"\naddress = \"127.0.0.1\"\nport = 1";
+    let plan = Plan::default().root("max_connections = 2000").listener(listen, "echo", "").tables(node);
+    let ecm = Ecm::start(&plan);
+    let mut clients: Vec<_> = (0..1024).map(|_| connect(listen)).collect();
+    for client in &mut clients {
+        assert_eq!(rest(client), (Vec::new(), true));
+    }
+    ecm.wait_for("no node takes clients", 1);
+    assert_eq!(rest(&mut connect(listen)), (Vec::new(), true));
+    assert_eq!(ecm.count("too many wait"), 0);
+}
+
 // --- proxies
 
 #[test]

@@ -359,14 +359,14 @@ fn links_have_streams_for_all_connections() {
 fn connections_fit_into_the_descriptors_of_the_workers() {
     root(
         "workers = 5",
-        "3:11: 5 workers with 20000 descriptors each (the hard limit of this process) hold 96855 connections, not 100000: set \
-         workers = 6, or raise the limit to 20641 (LimitNOFILE=20641 in the systemd unit, ulimit -n 20641 in a shell), or lower \
+        "3:11: 5 workers with 20000 descriptors each (the hard limit of this process) hold 96825 connections, not 100000: set \
+         workers = 6, or raise the limit to 20647 (LimitNOFILE=20647 in the systemd unit, ulimit -n 20647 in a shell), or lower \
          max_connections",
     );
     only(
         Parts { root: "max_connections = 10_000_000", node: "links = 64", ..Parts::default() },
-        "3:19: 256 workers with 20000 descriptors each (the hard limit of this process) hold 4958976 connections, not 10000000: \
-         raise the limit to 39928 (LimitNOFILE=39928 in the systemd unit, ulimit -n 39928 in a shell), or lower max_connections",
+        "3:19: 256 workers with 20000 descriptors each (the hard limit of this process) hold 4878080 connections, not 10000000: \
+         raise the limit to 40248 (LimitNOFILE=40248 in the systemd unit, ulimit -n 40248 in a shell), or lower max_connections",
     );
     let directory = Directory::new();
     let environment = Environment { descriptors: 65, workers: Some(1) };
@@ -374,7 +374,7 @@ fn connections_fit_into_the_descriptors_of_the_workers() {
         directory.problems(&Parts::default().text(), &environment),
         [
             "1:1: 1 worker with 65 descriptors each (the hard limit of this process) hold 0 connections, not 100000: raise the \
-          limit to 100065 (LimitNOFILE=100065 in the systemd unit, ulimit -n 100065 in a shell), or lower max_connections"
+          limit to 100067 (LimitNOFILE=100067 in the systemd unit, ulimit -n 100067 in a shell), or lower max_connections"
         ]
     );
 }

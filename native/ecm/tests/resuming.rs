@@ -85,6 +85,31 @@ fn a_node_that_was_started_anew_has_the_clients_come_again() {
 }
 
 #[test]
+fn who_was_answered_keeps_the_connection_where_the_protocol_allows_it() {
+    let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
+    let silent = free_address();
+    let plan =
+        Plan::default().listener(listen, "echo", "keep = true").listener(silent, "sink", "keep = true");
+    let ecm = Ecm::start(&plan.node(&node, ""));
+    let mut clients: Vec<_> = (0..5).map(|_| connect(listen)).collect();
+    clients.iter_mut().for_each(|client| echo(client, b"before"));
+    let mut unanswered = connect(silent);
+    unanswered.write_all(b"a request").unwrap();
+    wait_until("it is there", || node.received("sink") == 9);
+    node.forget();
+    assert_eq!(rest(&mut unanswered).0, b"");
+    ecm.wait_for("link made", 2);
+    clients.iter_mut().for_each(|client| echo(client, b"after"));
+    clients.pop();
+    wait_until("one is gone", || node.streams() == 4);
+    // One that says nothing while there is no node, and goes.
+    node.forget();
+    ecm.wait_for("link made", 3);
+    drop(clients);
+    wait_until("all are gone", || node.streams() == 0);
+}
+
+#[test]
 fn a_wrong_secret_is_logged_once_and_tried_again() {
     let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
     let plan = Plan::default().listener(listen, "echo", "").node(&node, "");

@@ -16,7 +16,8 @@ const DEFAULT_CONNECTIONS: u32 = 100_000;
 /// The most workers that there can be.
 pub const MAX_WORKERS: u16 = 256;
 
-/// Descriptors of a worker that are no client's, beside its listeners' sockets: epoll, timers, links, logs.
+/// Descriptors of a worker that are no client's, beside its listening sockets, its links and a mailbox for each worker: epoll,
+/// signals, standard output, what the first worker's table has of the rest of the program.
 const OWN_DESCRIPTORS: u64 = 64;
 
 /// What a file is checked against.
@@ -34,9 +35,15 @@ impl Environment {
         Self { descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX), workers: None }
     }
 
+    /// Clients that one of so many workers has descriptors for.
+    pub(crate) fn room(&self, listeners: usize, nodes: &[Node], workers: u16) -> u64 {
+        let own = OWN_DESCRIPTORS + listeners as u64 + links(nodes);
+        Room { descriptors: self.descriptors, own }.each(workers)
+    }
+
     /// The number that was asked for, or as few as hold the connections. Else what is wrong.
-    fn workers(&self, given: Option<u16>, max_connections: u32, listeners: usize) -> Result<u16, String> {
-        let room = Room { descriptors: self.descriptors, own: OWN_DESCRIPTORS + listeners as u64 };
+    fn workers(&self, given: Option<u16>, max_connections: u32, sockets: u64) -> Result<u16, String> {
+        let room = Room { descriptors: self.descriptors, own: OWN_DESCRIPTORS + sockets };
         let connections = u64::from(max_connections);
         let needed = (1..=MAX_WORKERS).find(|workers| room.of(*workers) >= connections);
         let given = self.workers.or(given);
@@ -76,10 +83,12 @@ impl Capacity {
         report: &Report<'_>,
         environment: &Environment,
         listeners: usize,
+        nodes: &[Node],
     ) -> Option<u16> {
+        let sockets = listeners as u64 + links(nodes);
         let given = self.workers.as_ref().map(|workers| *workers.get_ref());
         let span = self.workers.as_ref().map_or(self.at_max.clone(), Spanned::span);
-        match environment.workers(given, self.max_connections, listeners) {
+        match environment.workers(given, self.max_connections, sockets) {
             Ok(workers) => return Some(workers),
             Err(message) if self.is_known => report.add(span, message),
             Err(_) => {}
@@ -87,9 +96,15 @@ impl Capacity {
         None
     }
 
-    /// Each connection is a stream, and a link has a bound on them.
-    pub(super) fn check_streams(&self, report: &Report<'_>, nodes: &[Node], max_streams: u32) {
-        let links: u64 = nodes.iter().map(|node| u64::from(node.links)).sum();
+    /// Each connection is a stream, and a link has a bound on them. Each worker has links of its own.
+    pub(super) fn check_streams(
+        &self,
+        report: &Report<'_>,
+        nodes: &[Node],
+        workers: Option<u16>,
+        max_streams: u32,
+    ) {
+        let links = links(nodes) * u64::from(workers.unwrap_or(MAX_WORKERS));
         let (streams, connections) = (links * u64::from(max_streams), self.max_connections);
         if self.is_known && links > 0 && streams < connections.into() {
             let message = format!(
@@ -99,6 +114,10 @@ impl Capacity {
             report.add(self.at_max.clone(), message);
         }
     }
+}
+
+fn links(nodes: &[Node]) -> u64 {
+    nodes.iter().map(|node| u64::from(node.links)).sum()
 }
 
 /// What a worker has room for.
@@ -111,16 +130,21 @@ impl Room {
     /// Clients that so many workers can hold. The kernel spreads connections over their sockets by a hash, so that one has more
     /// than another: room for four standard deviations is left.
     fn of(&self, workers: u16) -> u64 {
-        let each = self.descriptors.saturating_sub(self.own);
+        let each = self.each(workers);
         let spread = if workers == 1 { 0 } else { 4 * each.isqrt() };
         each.saturating_sub(spread).saturating_mul(workers.into())
+    }
+
+    /// Descriptors of one that are left. Each has the mailboxes of all in its table.
+    fn each(&self, workers: u16) -> u64 {
+        self.descriptors.saturating_sub(self.own + u64::from(workers))
     }
 
     /// Descriptors that so many workers need for so many clients; `of`, turned round.
     fn limit(&self, workers: u16, connections: u64) -> u64 {
         let each = connections.div_ceil(workers.into());
         let spread = if workers == 1 { 0 } else { 4 * (each + 4).isqrt() + 12 };
-        each + spread + self.own
+        each + spread + self.own + u64::from(workers)
     }
 
     fn too_little(&self, workers: u16, needed: Option<u16>, connections: u64) -> String {
@@ -160,8 +184,8 @@ mod tests {
     #[test]
     fn workers_are_as_few_as_the_limit_allows() {
         let environment = Environment { descriptors: 20_000, workers: None };
-        assert_eq!(environment.workers(None, 19_934, 2), Ok(1));
-        assert_eq!(environment.workers(None, 19_935, 2), Ok(2));
+        assert_eq!(environment.workers(None, 19_933, 2), Ok(1));
+        assert_eq!(environment.workers(None, 19_934, 2), Ok(2));
         assert_eq!(environment.workers(None, 1_000_000, 2), Ok(52));
         assert_eq!(Environment { workers: Some(60), ..environment }.workers(None, 1_000_000, 2), Ok(60));
     }

@@ -57,7 +57,7 @@ fn limits(mut section: Section<'_>, default: Config) -> Config {
         resend_bytes: resend.as_ref().map_or(default.resend_bytes, |bytes| *bytes.get_ref()),
         unsent_bytes: section.or("unsent_bytes", default.unsent_bytes, integer(1024..=1 << 30)),
         max_payload: section.or("max_payload", default.max_payload, integer(1024..=65_535)),
-        initial_credit: section.or("initial_credit", default.initial_credit, integer(0..=0x7fff_ffff)),
+        initial_credit: section.or("initial_credit", default.initial_credit, integer(1024..=0x7fff_ffff)),
         max_streams: section.or("max_streams", default.max_streams, integer(1..=1 << 24)),
         ..default
     };

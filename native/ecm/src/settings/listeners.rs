@@ -20,6 +20,9 @@ pub struct Listener {
     pub max_connections: u32,
     /// Backlog of its socket in each worker. Default 4096; the kernel's `somaxconn` is above it.
     pub backlog: i32,
+    /// A client that the node has answered keeps its connection when the node is gone, and gets another stream with its next
+    /// byte: for HTTP. Default false.
+    pub keep: bool,
     /// Its connections begin with a PROXY header, and come from these networks. Default none: they do not.
     pub proxy_protocol: Option<ProxyProtocol>,
 }
@@ -44,6 +47,7 @@ fn listener(
     let node_listener = section.required("for", "\"c2s\"", value::name);
     let own_max = section.given("max_connections", value::integer(1..=MAX_CONNECTIONS.into()));
     let backlog = section.or("backlog", 4096, value::integer(1..=65_535));
+    let keep = section.or("keep", false, value::boolean);
     let networks = section.given("proxy_protocol_from", value::networks);
     let header_timeout = section.given("proxy_header_timeout", value::duration(100..=60_000));
     check_max(&section, own_max.as_ref(), max_connections);
@@ -58,6 +62,7 @@ fn listener(
         node_listener: node_listener?.into_inner(),
         max_connections: own_max.map_or(max_connections, Spanned::into_inner),
         backlog,
+        keep,
         proxy_protocol: networks.map(|networks| proxy_protocol(networks.into_inner(), header_timeout)),
     })
 }

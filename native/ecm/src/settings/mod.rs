@@ -115,8 +115,8 @@ fn read(
     let erlang_node = root.table("erlang_node", "[erlang_node]");
     let erlang_node = erlang_node.and_then(|section| erlang_node::read(section, base));
     let http = root.table("http", "[http]").and_then(|section| http(section, &mut taken));
-    let workers = capacity.workers(report, environment, listeners.len());
-    let link = link.inspect(|link| capacity.check_streams(report, &nodes, link.max_streams));
+    let workers = capacity.workers(report, environment, listeners.len(), &nodes);
+    let link = link.inspect(|link| capacity.check_streams(report, &nodes, workers, link.max_streams));
     root.finish();
     Some(Settings {
         link: link?,

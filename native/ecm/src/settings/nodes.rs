@@ -16,7 +16,7 @@ pub struct Node {
     pub host: Host,
     /// The port of its `megaphone_ecm` listener. Default 6280.
     pub port: u16,
-    /// How many links there are to it, 1 to 64. Default 1. Each may hold `resend_bytes` twice.
+    /// How many links each worker has to it, 1 to 64. Default 1. Each may hold `resend_bytes`, here and there.
     pub links: u16,
     /// Its share of the clients compared to others, 1 to 1000. Default 1.
     pub weight: u16,

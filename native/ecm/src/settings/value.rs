@@ -20,6 +20,10 @@ pub(super) fn text(value: &DeValue<'_>) -> Read<Box<str>> {
     value.as_str().map(Into::into).ok_or_else(|| format!("expected a string, found {}", kind(value)))
 }
 
+pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
+    value.as_bool().ok_or_else(|| format!("expected true or false, found {}", kind(value)))
+}
+
 /// An integer in these bounds.
 pub(super) fn integer<T: TryFrom<i64>>(bounds: RangeInclusive<i64>) -> impl FnOnce(&DeValue<'_>) -> Read<T> {
     move |value| {

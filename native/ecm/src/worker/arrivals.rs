@@ -2,7 +2,7 @@
 
 use super::choice::affinity;
 use super::client::{Client, Flags, Phase};
-use super::slab::Key;
+use super::slab::{Key, Slab};
 use super::state::{LINGER, Source, Worker};
 use super::timers::Timer;
 use super::uplink::Uplink;
@@ -21,6 +21,8 @@ const ACCEPTS: usize = 64;
 /// Clients that may wait for a node, and for how long.
 const MOST_WAITING: usize = 1024;
 const WAIT: Duration = Duration::from_secs(5);
+/// How long a client that says nothing keeps its connection when its node is gone.
+const KEEP: Duration = Duration::from_secs(300);
 /// Those of them that are tried in a turn.
 const PLACED: usize = 64;
 /// How long nothing is accepted when there are no descriptors.
@@ -61,7 +63,7 @@ impl Worker {
 
     fn admit(&mut self, at: usize, socket: OwnedFd, address: Option<SocketAddr>) {
         self.counts.accepted += 1;
-        let is_full = self.is_full();
+        let (is_full, has_no_room) = (self.is_full(), self.clients.len() >= self.room);
         let Some(listener) = self.listeners.get_mut(at) else { return };
         listener.accepted += 1;
         let settings = listener.plan.settings.clone();
@@ -73,6 +75,8 @@ impl Worker {
             Some("it comes from no proxy of proxy_protocol_from")
         } else if is_full {
             Some("there are max_connections clients")
+        } else if has_no_room {
+            Some("the worker's descriptors are in use, but for those that links need")
         } else if listener.plan.connections.load(Ordering::Relaxed) >= settings.max_connections as usize {
             Some("the listener has max_connections clients")
         } else {
@@ -121,12 +125,12 @@ impl Worker {
             None => Ok(()),
         };
         if let Err(error) = watched {
-            tracing::error!(%error, "a client's connection can't be watched");
-            self.break_off(key.slot);
+            tracing::debug!(%error, "a client's connection can't be watched");
+            self.refuse(key.slot, "its connection can't be watched");
         } else if let Some(timeout) = header_timeout {
             self.timers.set(self.now.after(timeout), Timer::Header, key);
         } else {
-            self.place_or_wait(key);
+            self.place_or_wait(key, WAIT);
         }
     }
 
@@ -170,7 +174,7 @@ impl Worker {
             client.phase = Phase::Kept;
             self.look_at(key);
         } else {
-            self.place_or_wait(key);
+            self.place_or_wait(key, WAIT);
         }
     }
 
@@ -183,6 +187,29 @@ impl Worker {
 
     // --- nodes
 
+    /// A client whose stream is gone, or goes now, keeps its connection if its listener says so and the node owes it nothing.
+    /// Whether it does.
+    pub(super) fn keep(&mut self, slot: u32) -> bool {
+        let Some(key) = self.clients.key(slot) else { return false };
+        let Some(client) = self.clients.get(slot) else { return false };
+        let listener = self.listeners.get(usize::from(client.listener));
+        let is_between = !client.is(Flags::UNANSWERED)
+            && !client.is(Flags::CLIENT_EOF)
+            && !client.is(Flags::NODE_EOF)
+            && client.is_flushed();
+        if !is_between || !listener.is_some_and(|listener| listener.plan.settings.keep) {
+            return false;
+        }
+        self.close_stream(slot, Reason::Closed);
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.phase = Phase::Kept;
+        }
+        self.timers.set(self.now.after(KEEP), Timer::Keep, key);
+        // It may have said something that was not read.
+        self.again.push(key);
+        true
+    }
+
     /// A client that has no stream may have said something: that is for a node.
     pub(super) fn wake(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key.slot) else { return };
@@ -190,14 +217,15 @@ impl Worker {
             Ok(0) => {
                 self.remove(key.slot);
             }
-            Ok(_) => self.place_or_wait(key),
+            // Its node may be starting anew.
+            Ok(_) => self.place_or_wait(key, self.config.resume_timeout.max(WAIT)),
             Err(Errno::AGAIN) => client.set(Flags::READABLE, false),
             Err(_) => self.break_off(key.slot),
         }
     }
 
     /// Finds a node for a client; if there is none, the client waits a while.
-    fn place_or_wait(&mut self, key: Key) {
+    fn place_or_wait(&mut self, key: Key, patience: Duration) {
         if let Some(client) = self.clients.get_mut(key.slot) {
             client.phase = Phase::Waiting;
         }
@@ -205,11 +233,16 @@ impl Worker {
             return;
         }
         if self.waiting.len() >= MOST_WAITING {
+            // Others may have gone meanwhile.
+            let clients = &self.clients;
+            self.waiting.retain(|other| is_waiting(clients, *other));
+        }
+        if self.waiting.len() >= MOST_WAITING {
             self.refuse(key.slot, "no node takes clients, and too many wait");
             return;
         }
         self.waiting.push_back(key);
-        self.timers.set(self.now.after(WAIT), Timer::Wait, key);
+        self.timers.set(self.now.after(patience), Timer::Wait, key);
     }
 
     /// Tries again for those who wait.
@@ -219,9 +252,7 @@ impl Worker {
         }
         for _ in 0..self.waiting.len().min(PLACED) {
             let Some(key) = self.waiting.pop_front() else { return };
-            let waits = self.clients.has(key)
-                && self.clients.get(key.slot).is_some_and(|client| client.phase == Phase::Waiting);
-            if waits && !self.place(key) {
+            if is_waiting(&self.clients, key) && !self.place(key) {
                 self.waiting.push_back(key);
             } else {
                 // There may be room for more than were tried.
@@ -244,6 +275,8 @@ impl Worker {
             let Some(Some(Uplink { link: Some(link), .. })) = self.links.get_mut(at) else { continue };
             match link.open(&open) {
                 Ok(stream) => {
+                    let id = key.id(self.index);
+                    tracing::debug!(%id, client = ?open.client, listener = %open.listener, "client carried");
                     self.carry(key, at, stream);
                     return true;
                 }
@@ -344,8 +377,8 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key.slot) else { return };
         match (timer, client.phase) {
             (Timer::Header, Phase::Header) => self.refuse(key.slot, "the PROXY header did not come in time"),
-            // A check that said nothing.
-            (Timer::Header, Phase::Kept) => {
+            // Or a check that said nothing.
+            (Timer::Header | Timer::Keep, Phase::Kept) => {
                 self.remove(key.slot);
             }
             (Timer::Wait, Phase::Waiting) => self.refuse(key.slot, "no node takes clients"),
@@ -364,6 +397,10 @@ impl Worker {
             _ => {}
         }
     }
+}
+
+fn is_waiting(clients: &Slab<Client>, key: Key) -> bool {
+    clients.has(key) && clients.get(key.slot).is_some_and(|client| client.phase == Phase::Waiting)
 }
 
 /// Version 2's LOCAL: the connection is the proxy's own (`proxy-protocol.txt`, section 2.2).

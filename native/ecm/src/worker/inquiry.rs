@@ -4,6 +4,7 @@ use super::client::NO_STREAM;
 use super::pace::Pace;
 use super::slab::Key;
 use super::state::{Draining, Listening, Node, Source, Worker};
+use super::uplink::Uplink;
 use crate::control::{ConnectionInfo, ListenerStats, NodeStats};
 use crate::mail::{Mail, Plan, PlannedListener, Report};
 use crate::net;
@@ -11,6 +12,8 @@ use crate::settings;
 use megaphone_proto::link::{End, GoAway, Reason};
 use megaphone_proto::proxy::Address;
 use rustix::fd::AsFd;
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Clients that are asked to go in a turn.
@@ -46,11 +49,8 @@ impl Worker {
             received: self.counts.received,
             sent: self.counts.sent,
             connections: self.clients.len(),
-            nodes: (0..self.nodes.len())
-                .filter(|node| !self.is_removed(*node))
-                .map(|node| self.node_stats(node))
-                .collect(),
-            listeners: self.listeners.iter().map(listener_stats).collect(),
+            nodes: self.node_order.iter().map(|node| self.node_stats(*node)).collect(),
+            listeners: self.listener_order.iter().map(|at| listener_stats(&self.listeners[*at])).collect(),
         }
     }
 
@@ -100,11 +100,16 @@ impl Worker {
     pub(super) fn apply(&mut self, plan: &Plan) -> Vec<String> {
         self.config = plan.link.clone();
         self.balance = plan.balance;
+        let room = plan.room(self.workers);
+        self.room = usize::try_from(room).unwrap_or(usize::MAX);
         self.drain_pace = plan.drain.pace.div_ceil(self.workers.into());
         self.pace.set(self.shed_rate());
         self.apply_nodes(&plan.nodes);
         self.close_listeners(&plan.listeners);
-        plan.listeners.iter().filter_map(|listener| self.apply_listener(listener).err()).collect()
+        let order: Vec<_> = plan.listeners.iter().map(|listener| self.listener_at(listener)).collect();
+        let problems = order.iter().filter_map(|at| self.open_listener(*at).err()).collect();
+        self.listener_order = order;
+        problems
     }
 
     fn close_listeners(&mut self, planned: &[PlannedListener]) {
@@ -118,45 +123,51 @@ impl Worker {
     }
 
     /// A listener keeps its place, for its clients have it.
-    fn apply_listener(&mut self, planned: &PlannedListener) -> Result<(), String> {
-        let listen = planned.settings.listen;
-        let same = self.listeners.iter().position(|listener| listener.plan.settings.listen == listen);
-        let at = same.unwrap_or(self.listeners.len());
-        if same.is_none() {
-            self.listeners.push(Listening::new(planned.clone()));
+    fn listener_at(&mut self, planned: &PlannedListener) -> usize {
+        let is_same = |listener: &Listening| listener.plan.settings.listen == planned.settings.listen;
+        if let Some(at) = self.listeners.iter().position(is_same) {
+            self.listeners[at].plan = planned.clone();
+            return at;
         }
-        self.listeners[at].plan = planned.clone();
-        self.open_listener(at).map_err(|error| format!("{listen}: {error}"))
+        self.listeners.push(Listening::new(planned.clone()));
+        self.listeners.len() - 1
     }
 
-    fn open_listener(&mut self, at: usize) -> std::io::Result<()> {
-        let settings = &self.listeners[at].plan.settings;
-        if let Some(socket) = &self.listeners[at].socket {
+    fn open_listener(&mut self, at: usize) -> Result<(), String> {
+        let settings = self.listeners[at].plan.settings.clone();
+        let opened = match &self.listeners[at].socket {
             // Its backlog may be another one.
-            return Ok(rustix::net::listen(socket, settings.backlog)?);
-        }
-        let socket = net::listen(settings.listen, settings.backlog)?;
+            Some(socket) => rustix::net::listen(socket, settings.backlog).map_err(Into::into),
+            None => self.listen(at, settings.listen, settings.backlog),
+        };
+        opened.map_err(|error| format!("{}: {error}", settings.listen))
+    }
+
+    fn listen(&mut self, at: usize, address: SocketAddr, backlog: i32) -> io::Result<()> {
+        let socket = net::listen(address, backlog)?;
         self.watch(socket.as_fd(), Source::Listener(at))?;
         self.listeners[at].socket = Some(socket);
         Ok(())
     }
 
     fn apply_nodes(&mut self, planned: &[settings::Node]) {
-        for node in &mut self.nodes {
-            node.is_removed = !planned.iter().any(|other| is_same(other, &node.settings));
-        }
-        for settings in planned {
-            let same = self.nodes.iter().position(|node| is_same(&node.settings, settings));
-            let node = same.unwrap_or(self.nodes.len());
-            match same {
-                Some(node) => self.nodes[node].settings = settings.clone(),
-                None => self.nodes.push(Node::new(settings.clone())),
-            }
-            self.apply_links(node);
+        self.node_order = planned.iter().map(|settings| self.node_at(settings)).collect();
+        for at in 0..self.node_order.len() {
+            self.apply_links(self.node_order[at]);
         }
         for at in 0..self.links.len() {
             self.leave_removed(at);
         }
+    }
+
+    /// A node keeps its place, for its links have it.
+    fn node_at(&mut self, settings: &settings::Node) -> usize {
+        if let Some(at) = self.nodes.iter().position(|node| is_same(&node.settings, settings)) {
+            self.nodes[at].settings = settings.clone();
+            return at;
+        }
+        self.nodes.push(Node::new(settings.clone()));
+        self.nodes.len() - 1
     }
 
     /// As many links as there are to be. What is too much takes no new clients.
@@ -165,7 +176,7 @@ impl Worker {
         for _ in self.links_of(node)..wanted {
             self.add_link(node, false);
         }
-        let of_node = |uplink: &&mut super::uplink::Uplink| uplink.node == node && !uplink.is_over();
+        let of_node = |uplink: &&mut Uplink| uplink.node == node && !uplink.is_over();
         self.links
             .iter_mut()
             .flatten()
@@ -177,7 +188,7 @@ impl Worker {
     /// A node that is no longer wanted is told, if it has clients; else the link goes at once.
     fn leave_removed(&mut self, at: usize) {
         let Some(uplink) = &mut self.links[at] else { return };
-        let is_removed = self.nodes.get(uplink.node).is_none_or(|node| node.is_removed);
+        let is_removed = !self.node_order.contains(&uplink.node);
         match &mut uplink.link {
             Some(link) if is_removed => link.go_away(GoAway::Draining),
             None if is_removed => self.links[at] = None,
@@ -271,7 +282,7 @@ impl Listening {
 impl Node {
     fn new(settings: settings::Node) -> Self {
         let stats = NodeStats { name: settings.name.to_string(), ..NodeStats::default() };
-        Self { settings, is_removed: false, stats }
+        Self { settings, stats }
     }
 }
 

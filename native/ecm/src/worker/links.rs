@@ -162,11 +162,7 @@ impl Worker {
 
     /// Another link to a node, unless it is to have no more. `later`: it is no use to hurry.
     pub(super) fn add_link(&mut self, node: usize, later: bool) {
-        let is_wanted = self.draining.is_none()
-            && self
-                .nodes
-                .get(node)
-                .is_some_and(|of| !of.is_removed && self.links_of(node) < of.settings.links.into());
+        let is_wanted = self.draining.is_none() && !self.is_removed(node) && self.lacks_link(node);
         let Ok(id) = Self::link_id() else {
             tracing::error!("no random bytes: no link can be made");
             return;
@@ -184,6 +180,10 @@ impl Worker {
             self.links.push(None);
         }
         self.links[at] = Some(uplink);
+    }
+
+    fn lacks_link(&self, node: usize) -> bool {
+        self.nodes.get(node).is_some_and(|of| self.links_of(node) < of.settings.links.into())
     }
 
     /// Links to a node that are not over.
@@ -293,6 +293,11 @@ impl Worker {
         }
     }
 
+    /// The file no longer has the node.
+    pub(super) fn is_removed(&self, node: usize) -> bool {
+        !self.node_order.contains(&node)
+    }
+
     /// Something is to be done at a pace.
     pub(super) fn has_paced_work(&self) -> bool {
         self.draining.is_some()
@@ -317,6 +322,9 @@ impl Worker {
     }
 
     fn lose_client(&mut self, slot: u32) {
+        if self.keep(slot) {
+            return;
+        }
         let Some(client) = self.clients.get_mut(slot) else { return };
         client.stream = NO_STREAM;
         client.phase = Phase::Leaving;
@@ -338,14 +346,11 @@ impl Worker {
         (uplink.is_leaving || self.is_removed(uplink.node)) && uplink.streams() == 0 && uplink.is_up()
     }
 
-    pub(super) fn is_removed(&self, node: usize) -> bool {
-        self.nodes.get(node).is_none_or(|node| node.is_removed)
-    }
-
     fn spread(&mut self, at: usize) {
         while self.pace.take() {
             let next = self.links.get_mut(at).and_then(|uplink| uplink.as_mut()?.next_to_spread());
             match next {
+                Some(slot) if self.keep(slot) => {}
                 Some(slot) => self.ask_to_go(slot),
                 None => return,
             }

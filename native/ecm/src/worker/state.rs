@@ -58,8 +58,6 @@ pub(super) struct Listening {
 /// A node, in this worker.
 pub(super) struct Node {
     pub(super) settings: settings::Node,
-    /// No longer in the file.
-    pub(super) is_removed: bool,
     /// What is counted; the rest is looked up.
     pub(super) stats: NodeStats,
 }
@@ -97,8 +95,13 @@ pub(crate) struct Worker {
     pub(super) config: Arc<Config>,
     pub(super) balance: settings::Balance,
     pub(super) clients: Slab<Client>,
+    /// As many as leave descriptors for what else the worker needs: a link that is cut needs one to be resumed.
+    pub(super) room: usize,
     pub(super) listeners: Vec<Listening>,
     pub(super) nodes: Vec<Node>,
+    /// Which of them are in the file, in its order.
+    pub(super) listener_order: Vec<usize>,
+    pub(super) node_order: Vec<usize>,
     pub(super) links: Vec<Option<Uplink>>,
     /// Clients that no node has, in the order in which they came.
     pub(super) waiting: VecDeque<Key>,

@@ -12,6 +12,8 @@ pub(super) enum Timer {
     Header,
     /// A node has the client.
     Wait,
+    /// A client whose node is gone says something.
+    Keep,
     /// A node that was told that nothing more comes has taken leave.
     Go,
     /// The client has taken what was kept, and has closed its side.

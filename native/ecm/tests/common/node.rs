@@ -15,6 +15,7 @@ use megaphone_proto::time::Time;
 use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -59,6 +60,8 @@ struct Entry {
 struct Stream {
     service: String,
     out: VecDeque<u8>,
+    /// Numbers of bytes that are still to be made up.
+    source: Range<u32>,
     received: usize,
     ends: Option<Reason>,
 }
@@ -314,14 +317,19 @@ impl Entry {
     }
 
     fn open(&mut self, number: u32, open: &Open) {
-        let mut stream =
-            Stream { service: open.listener.to_string(), out: VecDeque::new(), received: 0, ends: None };
+        let mut stream = Stream {
+            service: open.listener.to_string(),
+            out: VecDeque::new(),
+            source: 0..0,
+            received: 0,
+            ends: None,
+        };
         if stream.service == "describe" {
             let via = open.via.as_ref().map_or_else(|| "-".to_owned(), show);
             stream.out.extend(format!("{} {} {via}\n", show(&open.client), show(&open.local)).bytes());
             stream.ends = Some(Reason::Closed);
         } else if let Some(bytes) = stream.service.strip_prefix("source-") {
-            stream.out.extend((0..bytes.parse::<u32>().unwrap()).map(|at| (at % 251) as u8));
+            stream.source = 0..bytes.parse().unwrap();
             stream.ends = Some(Reason::Closed);
         } else if stream.service == "refuse" {
             self.link.close(number, Reason::Refused);
@@ -358,7 +366,7 @@ impl Entry {
     /// Sends what a stream has, and takes leave behind it.
     fn go_on(&mut self, number: u32) {
         let Some(stream) = self.streams.get(&number) else { return };
-        if !stream.out.is_empty() {
+        if !stream.out.is_empty() || !stream.source.is_empty() {
             self.link.want_to_send(number);
         } else if let Some(reason) = stream.ends {
             self.streams.remove(&number);
@@ -370,6 +378,8 @@ impl Entry {
         loop {
             while let Some((number, most)) = self.link.poll_ready() {
                 let Some(stream) = self.streams.get_mut(&number) else { continue };
+                let made = stream.source.by_ref().take(most - most.min(stream.out.len()));
+                stream.out.extend(made.map(|at| (at % 251) as u8));
                 let bytes: Vec<u8> = stream.out.drain(..most.min(stream.out.len())).collect();
                 if !bytes.is_empty() {
                     self.link.send_data(number, &bytes).unwrap();
