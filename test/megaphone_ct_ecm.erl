@@ -12,7 +12,7 @@
 %% init_per_group is no more when the cases run.
 -opaque ecm() :: #{keeper := pid(), os_pid := string(), log := file:filename()}.
 
-%% ports: on which it listens, and for which of the nodes' listeners.
+%% ports: on which it listens, and for which of the nodes' listeners. Clients of http are kept when their node goes.
 %% nodes: their names and the ports of their megaphone_ecm listeners.
 %% lines: top-level lines, before any table. tables: whatever else.
 -type options() :: #{
@@ -105,7 +105,8 @@ log(#{log := File}, Expression) ->
 
 configuration(Name, #{secret_file := Secret, ports := Ports, nodes := Nodes} = Options) ->
     ["name = \"", Name, "\"\nsecret_file = \"", Secret, "\"\n", maps:get(lines, Options, "max_connections = 2000\n"),
-     [["\n[[listeners]]\nlisten = \"127.0.0.1:", integer_to_list(Port), "\"\nfor = \"", text(For), "\"\n"]
+     [["\n[[listeners]]\nlisten = \"127.0.0.1:", integer_to_list(Port), "\"\nfor = \"", text(For), "\"\n",
+       ["keep = true\n" || For =:= http]]
       || {For, Port} <- Ports],
      [["\n[[nodes]]\nname = \"", atom_to_list(Node), "\"\naddress = \"127.0.0.1\"\nport = ", integer_to_list(Port), "\n"]
       || {Node, Port} <- Nodes],

@@ -6,7 +6,8 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([users_of_every_transport_talk/1, kicked_user_is_told/1, session_is_resumed_after_a_cut/1]).
 -export([peers_without_the_secret_are_refused/1, manager_with_another_secret_is_refused/1]).
--export([broken_link_loses_nothing/1, users_of_a_killed_manager_resume_on_another/1, stopping_node_says_so/1]).
+-export([broken_link_loses_nothing/1, users_of_a_killed_manager_resume_on_another/1, stopping_node_says_so/1,
+         http_clients_outlive_their_node/1]).
 -export([configuration_says_what_is_wrong/1, listeners_of_one_name_are_told_of/1, link_survives_its_listener/1,
          restarted_megaphone_has_links_again/1]).
 
@@ -29,6 +30,7 @@ all() ->
     [users_of_every_transport_talk, kicked_user_is_told, session_is_resumed_after_a_cut,
      peers_without_the_secret_are_refused, manager_with_another_secret_is_refused,
      broken_link_loses_nothing, users_of_a_killed_manager_resume_on_another, stopping_node_says_so,
+     http_clients_outlive_their_node,
      configuration_says_what_is_wrong, listeners_of_one_name_are_told_of, link_survives_its_listener,
      restarted_megaphone_has_links_again].
 
@@ -218,6 +220,23 @@ stopping_node_says_so(Config) ->
     ?assertMatch({match, _}, re:run(trailing(WebSocket), "<system-shutdown.*<close")),
     await(fun() -> megaphone_ct_ecm:log(proplists:get_value(ecm, Own), "(?i)stopping|goaway|go away") =/= [] end),
     stop(Own).
+
+%% On the connection that they have.
+http_clients_outlive_their_node(Config) ->
+    Own = start("restarted", Config),
+    Sockets = [megaphone_ct_http:connect(port(Own, http)) || _ <- [1, 2]],
+    Ask = fun(Socket) ->
+        ok = megaphone_ct_http:send(Socket, megaphone_ct_http:request("GET", "/bosh")),
+        ?assertMatch(#{status := 200}, megaphone_ct_http:response(Socket))
+    end,
+    lists:foreach(Ask, Sockets),
+    ok = megaphone_ct_node:stop(ejabberd(Own)),
+    %% One asks while there is no node.
+    ok = megaphone_ct_http:send(hd(Sockets), megaphone_ct_http:request("GET", "/bosh")),
+    Restarted = megaphone_ct_node:restart(ejabberd(Own)),
+    ?assertMatch(#{status := 200}, megaphone_ct_http:response(hd(Sockets))),
+    Ask(lists:last(Sockets)),
+    stop([{ejabberd, Restarted} | Own]).
 
 %% --- the listener
 
