@@ -86,7 +86,8 @@ is_listening(Port) ->
 %% The program ends when the shell's standard input does.
 keep(File) ->
     Caller = self(),
-    Shell = "\"$@\" 2>>\"$0\".log & echo $!; cat >/dev/null; kill -KILL $! 2>/dev/null; wait $!",
+    %% The shell itself says nothing of how the program has ended.
+    Shell = "exec 3>>\"$0\".log 2>/dev/null; \"$@\" 2>&3 & echo $!; cat >/dev/null; kill -KILL $!; wait $!",
     Arguments = ["-c", Shell, File, program(), File],
     Keeper = spawn(fun() ->
         Port = open_port({spawn_executable, "/bin/sh"}, [{args, Arguments}, {line, 1000}]),
