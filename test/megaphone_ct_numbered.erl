@@ -5,9 +5,9 @@
 %% same time: a BOSH session ends when its client has no request at the server for long.
 -module(megaphone_ct_numbered).
 
--export([users/4, jids/1, send/2, collect/1, leave/1]).
+-export([users/4, jids/1, sockets/1, send/2, collect/1, leave/1]).
 
--export_type([users/0]).
+-export_type([users/0, socket/0]).
 
 -type socket() ::
     {tcp, gen_tcp:socket()}
@@ -44,6 +44,9 @@ user(Jid, Socket) -> #{jid => Jid, socket => Socket, sent => 0, received => 0}.
 
 -spec jids(users()) -> [string()].
 jids(Users) -> [Jid || #{jid := Jid} <- Users].
+
+-spec sockets(users()) -> [socket()].
+sockets(Users) -> [Socket || #{socket := Socket} <- Users].
 
 %% Each sends so many messages to the next, and waits for nothing. A BOSH client may have two requests unanswered: between
 %% two calls of collect/1 there are two of this at most.

@@ -15,18 +15,16 @@
 -import(megaphone_ct_sessions, [call/4, ejabberd/1]).
 -import(megaphone_ct_sockets, [await/1]).
 
-%% Messages that each user sends before a cut, and as many while there is no link.
--define(BATCH, 10).
-
 suite() -> [{timetrap, {minutes, 30}}].
 
 all() -> [cut_links_lose_nothing].
 
-%% Users of each of the three transports, and the lengths of cuts in milliseconds.
+%% Users of each of the three transports, messages that each sends before a cut, and as many while there is no link, and the
+%% lengths of cuts in milliseconds.
 plan() ->
     case os:getenv("MEGAPHONE_FAULTS") of
-        "full" -> {667, lists:append(lists:duplicate(10, [1000, 10_000, 25_000]))};
-        _ -> {50, [0, 500, 1000]}
+        "full" -> {667, 2, lists:append(lists:duplicate(10, [1000, 10_000, 25_000]))};
+        _ -> {50, 10, [0, 500, 1000]}
     end.
 
 init_per_suite(Config) ->
@@ -47,25 +45,25 @@ end_per_suite(Config) ->
     megaphone_ct_ecm:stop_relay(proplists:get_value(relay, Config)).
 
 cut_links_lose_nothing(Config) ->
-    {Count, Cuts} = plan(),
+    {Count, Batch, Cuts} = plan(),
     [C2s, Http] = [proplists:get_value(Service, proplists:get_value(ports, Config)) || Service <- [c2s, http]],
     Users = megaphone_ct_numbered:users(Count, C2s, Http, fun() -> account(Config) end),
     Jids = megaphone_ct_numbered:jids(Users),
     Sessions = [megaphone_ct_sessions:session(Config, Jid) || Jid <- Jids],
-    Last = lists:foldl(fun(Length, Talking) -> chat_over_a_cut(Length, Talking, Config) end, Users, Cuts),
+    Last = lists:foldl(fun(Length, Talking) -> chat_over_a_cut(Length, Batch, Talking, Config) end, Users, Cuts),
     ?assertEqual(Sessions, [megaphone_ct_sessions:session(Config, Jid) || Jid <- Jids]),
     ?assertMatch([#{resumed := Resumed}] when Resumed =:= length(Cuts), call(Config, megaphone, links, [])),
     ct:pal("~w users, ~w cuts, ~w messages: none lost, none repeated, nobody disconnected",
-           [length(Jids), length(Cuts), 2 * ?BATCH * length(Jids) * length(Cuts)]),
+           [length(Jids), length(Cuts), 2 * Batch * length(Jids) * length(Cuts)]),
     ok = megaphone_ct_numbered:leave(Last).
 
 %% It is as long as it is said to be, at least.
-chat_over_a_cut(Length, Users, Config) ->
+chat_over_a_cut(Length, Batch, Users, Config) ->
     Relay = proplists:get_value(relay, Config),
-    Begun = megaphone_ct_numbered:send(Users, ?BATCH),
+    Begun = megaphone_ct_numbered:send(Users, Batch),
     ok = megaphone_ct_ecm:cut(Relay),
     CutAt = erlang:monotonic_time(millisecond),
-    Sent = megaphone_ct_numbered:send(Begun, ?BATCH),
+    Sent = megaphone_ct_numbered:send(Begun, Batch),
     receive after max(0, CutAt + Length - erlang:monotonic_time(millisecond)) -> ok end,
     await(fun() -> not is_connected(Config) end),
     ok = megaphone_ct_ecm:mend(Relay),
