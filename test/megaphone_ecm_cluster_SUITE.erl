@@ -46,15 +46,30 @@ end_per_testcase(_Case, Config) ->
 
 %% Across the nodes; the clients don't know which one they are on.
 users(Config) ->
-    [C2s, Http] = [proplists:get_value(Service, proplists:get_value(ports, Config)) || Service <- [c2s, http]],
-    First = proplists:get_value(first, Config),
-    Users = megaphone_ct_numbered:users(?USERS, C2s, Http, fun() -> megaphone_ct_node:account(First, "user") end),
+    Users = log_in([first, second], Config),
+    ok = await(fun() -> lists:all(fun(Node) -> not lists:member(none, sessions(Node, Users, Config)) end, [first, second]) end),
     Talked = megaphone_ct_numbered:collect(megaphone_ct_numbered:send(Users, 10)),
     ?assertEqual(2, length(lists:usort(nodes_of(Talked, Config)))),
     Talked.
 
+log_in(Nodes, Config) ->
+    [C2s, Http] = [proplists:get_value(Service, proplists:get_value(ports, Config)) || Service <- [c2s, http]],
+    megaphone_ct_numbered:users(?USERS, C2s, Http, fun() -> account([proplists:get_value(Node, Config) || Node <- Nodes]) end).
+
+%% Mnesia tells the other node a moment later.
+account([First | _] = Nodes) ->
+    {Jid, _} = Account = megaphone_ct_node:account(First, "user"),
+    [User, Server] = binary:split(list_to_binary(Jid), <<"@">>),
+    IsKnown = fun(Node) -> megaphone_ct_node:call(Node, mnesia, dirty_read, [passwd, {User, Server}]) =/= [] end,
+    ok = await(fun() -> lists:all(IsKnown, Nodes) end),
+    Account.
+
 nodes_of(Users, Config) ->
-    [node(megaphone_ct_sessions:session([{ejabberd, proplists:get_value(first, Config)}], Jid))
+    [node(Pid) || Pid <- sessions(first, Users, Config)].
+
+%% As this node knows them.
+sessions(Node, Users, Config) ->
+    [megaphone_ct_sessions:session([{ejabberd, proplists:get_value(Node, Config)}], Jid)
      || Jid <- megaphone_ct_numbered:jids(Users)].
 
 users_of_a_stopping_node_return_on_the_other(Config) ->
@@ -85,8 +100,7 @@ on_node(Node, Users, Config) ->
     OnNode.
 
 return(Config) ->
-    [C2s, Http] = [proplists:get_value(Service, proplists:get_value(ports, Config)) || Service <- [c2s, http]],
     First = proplists:get_value(first, Config),
-    Users = megaphone_ct_numbered:users(?USERS, C2s, Http, fun() -> megaphone_ct_node:account(First, "user") end),
+    Users = log_in([first], Config),
     ?assertEqual([megaphone_ct_node:name(First)], lists:usort(nodes_of(Users, Config))),
     ok = megaphone_ct_numbered:leave(megaphone_ct_numbered:collect(megaphone_ct_numbered:send(Users, 10))).
