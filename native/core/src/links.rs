@@ -269,6 +269,10 @@ impl<H: Host> Links<H> {
     /// To the shard of its link: the one that it resumes, or the next one.
     fn send_on(&self, arrival: Arrival<H>, sink: &mut dyn Sink<H>) {
         let whose = (arrival.handshake.listener.id, arrival.handshake.peer);
+        if arrival.request.attempt > 0 && arrival.handshake.listener.fd.lock().is_none() {
+            // Nobody would know the link by a listener that is closed. It comes again to one that is open.
+            return;
+        }
         let record = match self.record_of(&arrival) {
             Ok(record) => record,
             Err(refusal) => {

@@ -109,3 +109,19 @@ fn output_that_is_left_leaves_although_its_connection_is_gone() {
     assert_eq!(ecm.left(number), Reason::Closed);
     assert!(ecm.client(number).received == bytes);
 }
+
+#[test]
+fn a_reader_hears_of_a_shutdown_of_its_side() {
+    let (node, starter, mut ecm) = linked();
+    let (conn, number) = connected(&node, &starter, &mut ecm);
+    node.set(conn, Opt::ExitOnClose(false));
+    let wait = node.wait_read(conn, &starter, 0);
+    node.system.shutdown(conn, Shutdown::Read, &mut node.sink()).unwrap();
+    wait.woken();
+    assert_eq!(node.recv(conn, &starter, 0), Err(Error::Closed));
+    // What comes now is thrown away, and may go on for as long as the client likes.
+    ecm.send(number, &[b'x'; 100_000]);
+    ecm.until("all is sent", |ecm| ecm.unsent(number) == 0);
+    node.send(conn, &starter, b"still talking").unwrap();
+    assert_eq!(ecm.received(number, 13), b"still talking");
+}
