@@ -98,7 +98,7 @@ impl Default for ListenerConfig {
 /// Figures of one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerInfo {
-    /// Connections that it accepted.
+    /// Connections that it accepted, or that streams of links became; on a link listener, links.
     pub accepted: u64,
     /// Those of them that are open.
     pub connections: usize,

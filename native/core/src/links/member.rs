@@ -38,6 +38,8 @@ pub(crate) struct Member<H: Host> {
     listener: Arc<Listener<H>>,
     desk: Arc<Desk>,
     streams: Streams,
+    /// Taken from the desk, and not looked at.
+    todo: VecDeque<u32>,
     connection: Option<Connection>,
     has_gone_away: bool,
     /// It ends: by then, or when it has been quiet until then.
@@ -83,6 +85,7 @@ impl<H: Host> Member<H> {
             listener,
             desk,
             streams: Streams::default(),
+            todo: VecDeque::new(),
             connection: None,
             has_gone_away: false,
             ending: None,

@@ -9,12 +9,15 @@ use crate::stream_end::Due;
 use megaphone_proto::link::{End, Reason};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes that a visit writes; then others have their turn.
 const BYTES_A_VISIT: usize = 512 * 1024;
+/// Streams that a visit looks at: some 100 microseconds.
+const LOOKS_A_VISIT: usize = 1024;
 /// Streams that a visit ends when a link is over.
 const LOST_A_VISIT: usize = 256;
 /// How long a stream that nobody has any more may wait for credit, as the kernel gives up a closed socket.
@@ -24,12 +27,10 @@ impl<H: Host> Member<H> {
     /// Writes what its streams have, many in one go, as far as the socket takes it and a visit allows. False when the link is
     /// over and nothing is left of it.
     pub(crate) fn send(&mut self, turn: &mut Turn<'_, H>, scratch: &mut Vec<u8>) -> bool {
-        for number in self.desk.take() {
-            self.look(number, turn);
-        }
+        self.look_at_desk(turn);
         self.give_up_orphans(turn);
         let mut left = BYTES_A_VISIT;
-        self.is_dirty = loop {
+        let is_unfinished = loop {
             self.fill(turn, scratch);
             match self.write(turn) {
                 None => break false,
@@ -42,10 +43,23 @@ impl<H: Host> Member<H> {
                 break true;
             }
         };
+        self.is_dirty = is_unfinished || !self.todo.is_empty();
         self.end_if_due(turn);
         let is_left = !self.machine.is_over() || self.bury(turn);
         self.publish();
         is_left
+    }
+
+    /// A listener that closes its connections may have left all of them there.
+    fn look_at_desk(&mut self, turn: &mut Turn<'_, H>) {
+        self.todo.extend(self.desk.take());
+        for _ in 0..LOOKS_A_VISIT {
+            let Some(number) = self.todo.pop_front() else { break };
+            self.look(number, turn);
+        }
+        if self.todo.is_empty() {
+            self.todo = VecDeque::new();
+        }
     }
 
     /// A stream has left something on the desk. Its number may be another's by now, who is none the wiser.

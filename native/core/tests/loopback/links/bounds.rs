@@ -162,3 +162,38 @@ fn streams_by_the_thousand_take_turns_and_their_numbers_come_again() {
     }
     node.emptied();
 }
+
+#[test]
+fn a_link_that_never_stops_leaves_direct_connections_their_turns() {
+    let node = Node::with(crate::common::config(1, 1000));
+    let (starter, owner) = (node.spawn(), node.spawn());
+    let port = node.listen(named("raw", Mode::Raw), Some(&starter));
+    let mut ecm = Ecm::dial(node.listen_links(node_config()));
+    let (flooded, number) = connected(&node, &starter, &mut ecm);
+    node.system.give(flooded, starter.pid, owner.pid, &mut node.sink()).unwrap();
+    node.set(flooded, Opt::Active(megaphone_core::Active::On));
+    let client = port.connect();
+    let conn = starter.started();
+    node.system.handler_started(conn, starter.pid, &mut node.sink()).unwrap();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let is_over = &is_done;
+        scope.spawn(move || {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                if ecm.unsent(number) < 8192 {
+                    ecm.send(number, &[b'x'; 65536]);
+                }
+                ecm.turn();
+                owner.drain();
+            }
+        });
+        for round in 0..200 {
+            let line = format!("{round:>10}");
+            std::io::Write::write_all(&mut &client, line.as_bytes()).unwrap();
+            assert_eq!(node.recv(conn, &starter, 10), Ok(line.clone().into_bytes()));
+            node.send(conn, &starter, line.as_bytes()).unwrap();
+            assert_eq!(read_exactly(&client, 10), line.as_bytes());
+        }
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}

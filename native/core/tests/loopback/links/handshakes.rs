@@ -49,13 +49,22 @@ fn one_who_says_nothing_costs_a_descriptor_until_the_deadline() {
     let node = Node::new();
     let mut link = settings("node@test", &SECRET);
     link.handshake_timeout = Duration::from_millis(200);
-    let port = node
-        .listen_links(LinkListenerConfig { max_handshakes: 2, ..LinkListenerConfig::new(Arc::new(link)) });
-    let silent: Vec<_> = (0..4).map(|_| port.connect()).collect();
-    // Two wait in the backlog until two have had their time, and so does one who knows the secret.
+    let port = node.listen_links(LinkListenerConfig::new(Arc::new(link)));
+    let (mut silent, mut slow) = (port.connect(), port.connect());
+    slow.write_all(b"MGPHLINK").unwrap();
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+    assert_eq!(slow.read(&mut [0]).unwrap(), 0);
+    assert_eq!(refusal(&node), Failure::Timeout);
+}
+
+#[test]
+fn however_many_say_nothing_they_keep_no_manager_out() {
+    let node = Node::new();
+    let port = node.listen_links(LinkListenerConfig { max_handshakes: 2, ..node_config() });
+    let mut silent: Vec<_> = (0..10).map(|_| port.connect()).collect();
     Ecm::dial(port);
-    for mut client in silent {
-        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    for client in &mut silent[..8] {
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "the oldest have given way");
     }
     assert_eq!(refusal(&node), Failure::Timeout);
 }

@@ -138,3 +138,48 @@ fn a_manager_that_ends_its_link_ends_its_connections() {
     node.emptied();
     eventually("no link is left", || node.system.links().is_empty());
 }
+
+/// Many threads, whose streams share a link that is cut again and again.
+#[test]
+fn echoes_are_whole_however_often_the_link_is_cut() {
+    const STREAMS: usize = 8;
+    const BYTES: usize = 300_000;
+    let node = Node::new();
+    let starter = node.spawn();
+    node.listen(named("raw", Mode::Raw), Some(&starter));
+    let port = node.listen_links(node_config());
+    let mut ecm = Ecm::dial(port);
+    let all: Vec<_> = (0..STREAMS).map(|_| connected(&node, &starter, &mut ecm)).collect();
+    let echoers: Vec<Process> = all.iter().map(|_| node.spawn()).collect();
+    std::thread::scope(|scope| {
+        for ((conn, _), process) in all.iter().zip(echoers) {
+            let node = &node;
+            scope.spawn(move || {
+                while let Ok(bytes) = node.recv(*conn, &process, 0) {
+                    if node.send(*conn, &process, &bytes).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        for (_, number) in &all {
+            ecm.send(*number, &pattern(*number as usize, BYTES));
+        }
+        let mut random = Random(11);
+        let is_done = |ecm: &Ecm| all.iter().all(|(_, number)| ecm.client(*number).received.len() == BYTES);
+        while !is_done(&ecm) {
+            for _ in 0..random.below(30) {
+                ecm.turn();
+            }
+            ecm.cut();
+            ecm.resume(port).expect("resumed");
+        }
+        for (_, number) in &all {
+            assert!(ecm.client(*number).received == pattern(*number as usize, BYTES));
+            ecm.close(*number, Reason::Eof);
+        }
+        ecm.until("all have left", |ecm| all.iter().all(|(_, number)| ecm.client(*number).left.is_some()));
+    });
+    ecm.until("all are gone", |ecm| ecm.link.streams() == 0);
+    node.emptied();
+}
