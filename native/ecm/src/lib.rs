@@ -9,6 +9,7 @@ pub mod logging;
 mod mail;
 mod net;
 mod notes;
+mod office;
 mod resolve;
 pub mod service;
 pub mod settings;

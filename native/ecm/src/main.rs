@@ -73,5 +73,5 @@ fn serve(file: &Path, settings: Settings, environment: &Environment) -> Result<(
     // The workers come first: they would have copies of whatever sockets are there.
     let service = Service::start(file, settings, environment)?;
     // What shows and commands the program gets `service.control()` here.
-    service.wait(&mut |_| {})
+    service.wait(None, &mut |_| {})
 }

@@ -1,12 +1,13 @@
 //! The program as a whole: starts the workers, asks them, tells them, and waits for their end.
 
-use crate::control::{ConnectionId, ConnectionInfo, Control, ListenerStats, Stats};
+use crate::control::Control;
 use crate::mail::{Mail, Mailbox, Plan, PlannedListener, Post, Report, mailbox};
 use crate::notes::Notes;
+use crate::office::{Happening, Office, lock};
 use crate::resolve::Resolver;
 use crate::settings::{self, Environment, Listener, Settings};
 use crate::sys;
-use crate::worker::{Shared, Worker, locate};
+use crate::worker::{Shared, Worker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -14,25 +15,13 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long an answer of the workers is waited for.
-const ANSWER: Duration = Duration::from_secs(1);
-/// The same for a new configuration.
+/// How long the workers may take for a new configuration.
 const APPLIED: Duration = Duration::from_secs(10);
-
-/// Something that the main thread has to see to.
-enum Happening {
-    Signal(i32),
-    /// Somebody has asked for it.
-    Draining,
-    /// A worker serves, unless there are addresses that it can't listen at.
-    Started(Vec<String>),
-    Ended(Result<(), String>),
-}
 
 /// What the service is about, for whoever has to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +32,8 @@ pub enum Notice {
     Ready,
     /// It takes no more clients, and will end.
     Stopping,
+    /// All workers have answered.
+    Alive,
 }
 
 /// The running program.
@@ -55,20 +46,6 @@ pub struct Service {
     plan: Plan,
 }
 
-/// What other threads may use.
-struct Office {
-    name: String,
-    start: Instant,
-    posts: Vec<Post>,
-    shared: Arc<Shared>,
-    /// What each worker has said last.
-    reports: Mutex<Vec<Report>>,
-    drain: Mutex<settings::Drain>,
-    is_draining: AtomicBool,
-    /// To the main thread.
-    tell: Sender<Happening>,
-}
-
 impl Service {
     /// Listens and connects. To be called by the main thread before anything else has opened sockets: workers inherit copies
     /// of all descriptors that are there.
@@ -78,10 +55,8 @@ impl Service {
         // Before the workers: a handler may run on any thread, and finds its pipe by number.
         watch_signals(tell.clone()).map_err(|error| format!("signals can't be handled: {error}"))?;
         let workers = settings.workers;
-        let boxes: Vec<_> = (0..workers)
-            .map(|_| mailbox())
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("no mailbox for a worker: {error}"))?;
+        let boxes: Result<Vec<_>, _> = (0..workers).map(|_| mailbox()).collect();
+        let boxes = boxes.map_err(|error| format!("no mailbox for a worker: {error}"))?;
         let resolver = Resolver::start().map_err(|error| format!("no thread for names: {error}"))?;
         let shared = Arc::new(Shared {
             connections: AtomicUsize::new(0),
@@ -117,12 +92,18 @@ impl Service {
     }
 
     /// Serves until it is drained: after SIGTERM, SIGINT or [`Control::drain`]; a second of these signals ends it at once. SIGHUP
-    /// reads the file anew. An error when a worker can't go on.
-    pub fn wait(mut self, notify: &mut dyn FnMut(Notice)) -> Result<(), String> {
+    /// reads the file anew. An error when a worker can't go on. With a `pulse` the workers are asked so often whether they still
+    /// answer.
+    pub fn wait(mut self, pulse: Option<Duration>, notify: &mut dyn FnMut(Notice)) -> Result<(), String> {
         notify(Notice::Ready);
         let mut left = self.office.posts.len();
         while left > 0 {
-            let Ok(happening) = self.happenings.recv() else { return Err("no thread is left".to_owned()) };
+            let Some(happening) = self.next(pulse)? else {
+                if self.office.is_alive() {
+                    notify(Notice::Alive);
+                }
+                continue;
+            };
             match happening {
                 Happening::Signal(SIGHUP) => {
                     notify(Notice::Reloading);
@@ -144,6 +125,19 @@ impl Service {
         }
         tracing::info!("all clients are gone");
         Ok(())
+    }
+
+    /// None when nothing happens for so long.
+    fn next(&self, pulse: Option<Duration>) -> Result<Option<Happening>, String> {
+        let received = match pulse {
+            Some(pulse) => self.happenings.recv_timeout(pulse),
+            None => self.happenings.recv().map_err(Into::into),
+        };
+        match received {
+            Ok(happening) => Ok(Some(happening)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err("no thread is left".to_owned()),
+        }
     }
 
     fn reload(&mut self) {
@@ -232,8 +226,7 @@ impl Crew {
     fn work(self, boxes: (Post, Mailbox)) {
         let tell = self.tell.clone();
         let index = self.index;
-        let ended = catch_unwind(AssertUnwindSafe(|| self.serve(boxes)))
-            .unwrap_or_else(|_| Err("it panicked, see above".to_owned()));
+        let ended = caught(|| self.serve(boxes));
         // At the end of the program nobody is there to hear it.
         let _ = tell.send(Happening::Ended(ended.map_err(|error| format!("worker {index}: {error}"))));
     }
@@ -254,133 +247,6 @@ impl Crew {
             return Ok(());
         }
         worker.run().map_err(|error| error.to_string())
-    }
-}
-
-impl Office {
-    /// Asks all workers, and gives what they answer in time, in their order.
-    fn ask<T>(&self, within: Duration, letter: impl Fn(SyncSender<T>) -> Mail) -> Vec<Option<T>> {
-        let until = Instant::now() + within;
-        let replies: Vec<_> = self
-            .posts
-            .iter()
-            .map(|post| {
-                let (reply, answer) = sync_channel(1);
-                post.try_send(letter(reply)).then_some(answer)
-            })
-            .collect();
-        let wait =
-            |answer: Receiver<T>| answer.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
-        replies.into_iter().map(|answer| answer.and_then(wait)).collect()
-    }
-
-    /// Asks the worker that has a connection.
-    fn ask_one<T>(&self, id: ConnectionId, letter: impl Fn(u32, u32, SyncSender<T>) -> Mail) -> Option<T> {
-        let (worker, slot, generation) = locate(id);
-        let (reply, answer) = sync_channel(1);
-        let is_sent = self.posts.get(worker)?.try_send(letter(slot, generation, reply));
-        is_sent.then(|| answer.recv_timeout(ANSWER).ok())?
-    }
-
-    fn reports(&self) -> Vec<Report> {
-        let new = self.ask(ANSWER, Mail::Report);
-        let mut last = lock(&self.reports);
-        for (last, new) in last.iter_mut().zip(new) {
-            if let Some(new) = new {
-                *last = new;
-            }
-        }
-        last.clone()
-    }
-
-    fn begin_drain(&self, deadline: Option<Duration>) {
-        let settings = *lock(&self.drain);
-        let is_first = !self.is_draining.swap(true, Ordering::Relaxed);
-        let deadline = deadline.unwrap_or(settings.deadline);
-        let connections = self.shared.connections.load(Ordering::Relaxed);
-        // A deadline that the configured pace would miss asks for another.
-        let least = connections.div_ceil(usize::try_from(deadline.as_secs()).unwrap_or(usize::MAX).max(1));
-        let pace = settings.pace.max(u32::try_from(least).unwrap_or(u32::MAX));
-        let each = pace.div_ceil(u32::try_from(self.posts.len()).unwrap_or(1));
-        if is_first {
-            tracing::info!(connections, ?deadline, pace, "draining: no new clients");
-            // The main thread may have come to its end.
-            let _ = self.tell.send(Happening::Draining);
-        }
-        for post in &self.posts {
-            // One that has ended has no clients.
-            post.send(Mail::Drain(deadline, each));
-        }
-    }
-}
-
-impl Control for Office {
-    fn stats(&self) -> Stats {
-        let reports = self.reports();
-        let mut stats = Stats {
-            name: self.name.clone(),
-            uptime: self.start.elapsed(),
-            is_draining: self.is_draining.load(Ordering::Relaxed),
-            workers: self.posts.len(),
-            max_connections: self.shared.max_connections.load(Ordering::Relaxed),
-            ..Stats::default()
-        };
-        for report in reports {
-            stats.connections += report.connections;
-            stats.accepted += report.accepted;
-            stats.refused += report.refused;
-            stats.received += report.received;
-            stats.sent += report.sent;
-            for node in report.nodes {
-                match stats.nodes.iter_mut().find(|other| other.name == node.name) {
-                    Some(sum) => {
-                        sum.is_up |= node.is_up;
-                        sum.links_up += node.links_up;
-                        sum.links_suspended += node.links_suspended;
-                        sum.streams += node.streams;
-                        sum.kept_bytes += node.kept_bytes;
-                        sum.cuts += node.cuts;
-                        sum.resumed += node.resumed;
-                        sum.lost += node.lost;
-                    }
-                    None => stats.nodes.push(node),
-                }
-            }
-        }
-        stats
-    }
-
-    fn listeners(&self) -> Vec<ListenerStats> {
-        let mut all: Vec<ListenerStats> = Vec::new();
-        for listener in self.reports().into_iter().flat_map(|report| report.listeners) {
-            match all.iter_mut().find(|other| other.listen == listener.listen) {
-                Some(sum) => {
-                    sum.connections += listener.connections;
-                    sum.accepted += listener.accepted;
-                    sum.is_open &= listener.is_open;
-                }
-                None => all.push(listener),
-            }
-        }
-        all
-    }
-
-    fn connection(&self, id: ConnectionId) -> Option<ConnectionInfo> {
-        self.ask_one(id, Mail::Find).flatten()
-    }
-
-    fn close(&self, id: ConnectionId) -> bool {
-        self.ask_one(id, Mail::Close).unwrap_or(false)
-    }
-
-    fn drain(&self, deadline: Option<Duration>) {
-        self.begin_drain(deadline);
-    }
-
-    fn is_ready(&self) -> bool {
-        !self.is_draining.load(Ordering::Relaxed)
-            && self.listeners().iter().all(|listener| listener.is_open)
-            && self.stats().nodes.iter().any(|node| node.is_up)
     }
 }
 
@@ -411,12 +277,25 @@ fn watch_signals(tell: Sender<Happening>) -> io::Result<()> {
     thread::Builder::new().name("ecm-signals".into()).spawn(forward).map(drop)
 }
 
+/// A panic as an error. Its message is on stderr already.
+fn caught(serve: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| Err("it panicked, see above".to_owned()))
+}
+
 /// What a process may have is the hard limit; what it gets without asking is less.
 fn raise_limit() -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::panic)]
+    fn a_panic_is_an_error() {
+        assert_eq!(caught(|| panic!("a fault")), Err("it panicked, see above".to_owned()));
+        assert_eq!(caught(|| Ok(())), Ok(()));
+    }
 }

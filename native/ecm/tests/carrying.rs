@@ -84,6 +84,19 @@ fn the_node_is_told_who_the_client_is() {
 }
 
 #[test]
+fn both_families_may_have_one_port() {
+    let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
+    let other = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, listen.port()));
+    let plan = Plan::default().listener(listen, "describe", "").listener(other, "describe", "");
+    let _ecm = Ecm::start(&plan.node(&node, ""));
+    for address in [listen, other] {
+        let mut client = connect(address);
+        let expected = format!("{} {address} -\n", client.local_addr().unwrap());
+        assert_eq!(rest(&mut client), (expected.into_bytes(), false));
+    }
+}
+
+#[test]
 fn a_client_that_never_reads_stops_nobody_and_takes_no_memory() {
     let (node, listen, other) = (TestNode::start("ejabberd@a"), free_address(), free_address());
     let plan = Plan::default().listener(listen, "source-50000000", "").listener(other, "echo", "");

@@ -10,26 +10,35 @@ use megaphone_ecm::control::{ConnectionId, Control};
 use megaphone_ecm::service::{Notice, Service};
 use megaphone_ecm::settings;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// Workers get copies of the descriptors that the process has at their start: another test's clients would stay open.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const PULSE: Duration = Duration::from_millis(10);
 
 struct Running {
     control: Arc<dyn Control>,
     thread: JoinHandle<Result<(), String>>,
     notices: Arc<Mutex<Vec<Notice>>>,
     _directory: Directory,
+    _alone: MutexGuard<'static, ()>,
 }
 
 fn start(plan: &Plan) -> Running {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = Directory::new();
     let file = directory.write("ecm.toml", &plan.text(), 0o644);
     let settings = settings::load(&file, &ENVIRONMENT).unwrap();
     let service = Service::start(&file, settings, &ENVIRONMENT).unwrap();
     let (control, notices) = (service.control(), Arc::<Mutex<Vec<Notice>>>::default());
     let seen = Arc::clone(&notices);
-    let thread = std::thread::spawn(move || service.wait(&mut |notice| seen.lock().unwrap().push(notice)));
-    Running { control, thread, notices, _directory: directory }
+    let thread = std::thread::spawn(move || {
+        service.wait(Some(PULSE), &mut |notice| seen.lock().unwrap().push(notice))
+    });
+    Running { control, thread, notices, _directory: directory, _alone: alone }
 }
 
 fn clients(listen: SocketAddr, number: usize) -> Vec<TcpStream> {
@@ -76,6 +85,7 @@ fn a_connection_is_found_and_closed() {
     let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
     let running = start(&Plan::default().root("workers = 2").listener(listen, "echo", "").node(&node, ""));
     wait_until("it is ready", || running.control.is_ready());
+    wait_until("it is alive", || running.notices.lock().unwrap().contains(&Notice::Alive));
     let mut clients = clients(listen, 4);
     let ids = ids(&*running.control, 2);
     assert_eq!(ids.len(), 4);
@@ -108,7 +118,9 @@ fn it_drains_when_told_and_says_so() {
         rest(client);
     });
     assert_eq!(running.thread.join().unwrap(), Ok(()));
-    assert_eq!(*running.notices.lock().unwrap(), [Notice::Ready, Notice::Stopping]);
+    let mut notices = running.notices.lock().unwrap().clone();
+    notices.retain(|notice| *notice != Notice::Alive);
+    assert_eq!(notices, [Notice::Ready, Notice::Stopping]);
     // Whoever asks afterwards gets the last figures.
     assert!(running.control.stats().is_draining);
 }

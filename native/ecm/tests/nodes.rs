@@ -138,3 +138,22 @@ fn nodes_come_and_go_with_the_file() {
     ecm.wait_for("link made", 3);
     wait_until("a has a link", || a.links() == 1);
 }
+
+#[test]
+fn a_node_that_comes_back_to_the_file_gets_clients_while_it_has_old_ones() {
+    let (node, listen) = (TestNode::start("ejabberd@a"), free_address());
+    let dead = "[[nodes]]\nname = \"ejabberd@c\"\naddress = \"127.0.0.1\"\nport = 1";
+    let both = Plan::default().listener(listen, "echo", "").node(&node, "").tables(dead);
+    let ecm = Ecm::start(&both);
+    ecm.wait_for("link made", 1);
+    let mut old = clients(listen, 3);
+    ecm.reload(&Plan::default().listener(listen, "echo", "").tables(dead));
+    ecm.wait_for("configuration read anew", 1);
+    // There is no other for them.
+    old.iter_mut().for_each(|client| echo(client, b"still here"));
+    ecm.reload(&both);
+    ecm.wait_for("link made", 2);
+    let _new = clients(listen, 3);
+    old.iter_mut().for_each(|client| echo(client, b"and still"));
+    assert_eq!(node.streams(), 6);
+}

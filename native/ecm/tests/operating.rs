@@ -108,6 +108,27 @@ fn a_proxys_check_of_health_gets_no_stream() {
 }
 
 #[test]
+fn the_time_for_a_header_is_over_when_it_is_there() {
+    let node = TestNode::start("ejabberd@a");
+    let more = "proxy_protocol_from = [\"127.0.0.0/8\"]\nproxy_header_timeout = \"3 s\"\nkeep = true";
+    let (listen, plan) = plan(&node, "echo", more);
+    let ecm = Ecm::start(&plan.tables("[link]\nresume_timeout = \"1 s\""));
+    ecm.wait_for("link made", 1);
+    let mut client = connect(listen);
+    client.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 5222\r\n").unwrap();
+    echo(&mut client, b"before");
+    let mut check = connect(listen);
+    check.write_all(LOCAL).unwrap();
+    node.set_deaf(true);
+    node.forget();
+    ecm.wait_for("link lost with its clients", 1);
+    // A check that says nothing more is closed when the time is over; that of the client was over before.
+    assert_eq!(rest(&mut check), (Vec::new(), false));
+    node.set_deaf(false);
+    echo(&mut client, b"after");
+}
+
+#[test]
 fn who_is_no_proxy_is_refused() {
     let node = TestNode::start("ejabberd@a");
     let (listen, plan) =

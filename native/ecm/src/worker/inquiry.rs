@@ -173,16 +173,17 @@ impl Worker {
     /// As many links as there are to be. What is too much takes no new clients.
     fn apply_links(&mut self, node: usize) {
         let wanted = usize::from(self.nodes[node].settings.links);
-        for _ in self.links_of(node)..wanted {
-            self.add_link(node, false);
-        }
-        let of_node = |uplink: &&mut Uplink| uplink.node == node && !uplink.is_over();
+        let serves = |uplink: &&mut Uplink| uplink.node == node && !uplink.is_over() && !uplink.is_leaving;
+        let there = self.links.iter_mut().flatten().filter(serves).count();
         self.links
             .iter_mut()
             .flatten()
-            .filter(of_node)
+            .filter(serves)
             .skip(wanted)
             .for_each(|uplink| uplink.is_leaving = true);
+        if self.draining.is_none() {
+            (there..wanted).for_each(|_| self.new_link(node, false));
+        }
     }
 
     /// A node that is no longer wanted is told, if it has clients; else the link goes at once.
@@ -190,8 +191,11 @@ impl Worker {
         let Some(uplink) = &mut self.links[at] else { return };
         let is_removed = !self.node_order.contains(&uplink.node);
         match &mut uplink.link {
-            Some(link) if is_removed => link.go_away(GoAway::Draining),
-            None if is_removed => self.links[at] = None,
+            Some(link) if is_removed => {
+                uplink.is_leaving = true;
+                link.go_away(GoAway::Draining);
+            }
+            None if is_removed || uplink.is_leaving => self.links[at] = None,
             _ => {}
         }
     }

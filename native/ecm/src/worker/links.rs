@@ -162,14 +162,16 @@ impl Worker {
 
     /// Another link to a node, unless it is to have no more. `later`: it is no use to hurry.
     pub(super) fn add_link(&mut self, node: usize, later: bool) {
-        let is_wanted = self.draining.is_none() && !self.is_removed(node) && self.lacks_link(node);
+        if self.draining.is_none() && !self.is_removed(node) && self.lacks_link(node) {
+            self.new_link(node, later);
+        }
+    }
+
+    pub(super) fn new_link(&mut self, node: usize, later: bool) {
         let Ok(id) = Self::link_id() else {
             tracing::error!("no random bytes: no link can be made");
             return;
         };
-        if !is_wanted {
-            return;
-        }
         let mut uplink = Uplink::new(node, id, self.config.clone(), self.now);
         if later {
             uplink.failed(self.now, Self::chance());
@@ -183,12 +185,10 @@ impl Worker {
     }
 
     fn lacks_link(&self, node: usize) -> bool {
-        self.nodes.get(node).is_some_and(|of| self.links_of(node) < of.settings.links.into())
-    }
-
-    /// Links to a node that are not over.
-    pub(super) fn links_of(&self, node: usize) -> usize {
-        self.links.iter().flatten().filter(|uplink| uplink.node == node && !uplink.is_over()).count()
+        self.nodes.get(node).is_some_and(|of| {
+            let links = self.links.iter().flatten().filter(|uplink| uplink.node == node && !uplink.is_over());
+            links.count() < of.settings.links.into()
+        })
     }
 
     fn node_leaves(&mut self, at: usize, reason: GoAway) {
@@ -267,6 +267,9 @@ impl Worker {
     pub(super) fn write_handshake(&mut self, at: usize) {
         let Some(Some(uplink)) = self.links.get_mut(at) else { return };
         let Connection::Shaking { socket, out, .. } = &mut uplink.connection else { return };
+        if out.is_empty() {
+            return;
+        }
         match net::write(socket, out) {
             Ok(written) => {
                 out.drain(..written);
@@ -365,7 +368,7 @@ impl Worker {
         if client.phase == Phase::Carried && !client.is(Flags::ASKED_TO_GO) {
             client.set(Flags::ASKED_TO_GO, true);
             let (stream, link) = (client.stream, usize::from(client.link));
-            self.timers.set(self.now.after(LINGER), Timer::Go, key);
+            self.set_timer(key, Timer::Go, LINGER);
             self.tell_link(link, |link| link.close(stream, Reason::Eof));
         } else if client.phase != Phase::Carried && client.phase != Phase::Leaving {
             self.leave(slot);

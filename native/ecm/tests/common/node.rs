@@ -150,6 +150,13 @@ impl TestNode {
         self.state().is_deaf = is_deaf;
     }
 
+    /// Sends bytes that are none of the links' own.
+    pub(crate) fn inject(&self, bytes: &[u8]) {
+        for entry in self.state().links.values_mut() {
+            entry.socket.write_all(bytes).unwrap();
+        }
+    }
+
     /// Forgets all links, as a node that was started anew.
     pub(crate) fn forget(&self) {
         self.state().links.clear();
