@@ -12,7 +12,7 @@
 %% init_per_group is no more when the cases run.
 -opaque ecm() :: #{keeper := pid(), os_pid := string(), log := file:filename()}.
 
-%% ports: on which it listens, and for which of the nodes' listeners.
+%% ports: on which it listens, and for which of the nodes' listeners. Clients of http are kept when their node goes.
 %% nodes: their names and the ports of their megaphone_ecm listeners.
 %% lines: top-level lines, before any table. tables: whatever else.
 -type options() :: #{
@@ -86,7 +86,8 @@ is_listening(Port) ->
 %% The program ends when the shell's standard input does.
 keep(File) ->
     Caller = self(),
-    Shell = "\"$@\" 2>>\"$0\".log & echo $!; cat >/dev/null; kill -KILL $! 2>/dev/null; wait $!",
+    %% The shell itself says nothing of how the program has ended.
+    Shell = "exec 3>>\"$0\".log 2>/dev/null; \"$@\" 2>&3 & echo $!; cat >/dev/null; kill -KILL $!; wait $!",
     Arguments = ["-c", Shell, File, program(), File],
     Keeper = spawn(fun() ->
         Port = open_port({spawn_executable, "/bin/sh"}, [{args, Arguments}, {line, 1000}]),
@@ -105,7 +106,8 @@ log(#{log := File}, Expression) ->
 
 configuration(Name, #{secret_file := Secret, ports := Ports, nodes := Nodes} = Options) ->
     ["name = \"", Name, "\"\nsecret_file = \"", Secret, "\"\n", maps:get(lines, Options, "max_connections = 2000\n"),
-     [["\n[[listeners]]\nlisten = \"127.0.0.1:", integer_to_list(Port), "\"\nfor = \"", text(For), "\"\n"]
+     [["\n[[listeners]]\nlisten = \"127.0.0.1:", integer_to_list(Port), "\"\nfor = \"", text(For), "\"\n",
+       ["keep = true\n" || For =:= http]]
       || {For, Port} <- Ports],
      [["\n[[nodes]]\nname = \"", atom_to_list(Node), "\"\naddress = \"127.0.0.1\"\nport = ", integer_to_list(Port), "\n"]
       || {Node, Port} <- Nodes],

@@ -5,8 +5,9 @@
 %% ends when the test node does.
 -module(megaphone_ct_node).
 
--export([start/2, start/3, stop/1, call/4, os_pid/1, port/2, url/3, name/1, link_port/1, secret_file/1]).
--export([root/0, free_port/0, account/2, admin_account/1, reload/2, reload/3, reload_error/2, http_listener/2, certificate/1, log/2]).
+-export([start/2, start/3, restart/1, stop/1, call/4, os_pid/1, port/2, url/3, name/1, link_port/1, secret_file/1]).
+-export([root/0, free_port/0, account/2, admin_account/1, reload/2, reload/3, reload_without_links/1, reload_error/2,
+         http_listener/2, certificate/1, log/2]).
 -export([reset_peak_memory/1, peak_memory/1, memory/1]).
 %% Called in ejabberd's node.
 -export([http_handlers/0, open_files/1]).
@@ -17,6 +18,7 @@
     peer := pid(),
     os_pid := string(),
     state := file:filename(),
+    http_module := module(),
     ports := #{c2s | http => inet:port_number()},  % that clients use
     changes := changes(),
     link_port => inet:port_number(),  % for connection managers
@@ -66,6 +68,7 @@ start(HttpModule, State, Ports, Changes) ->
         peer => Peer,
         os_pid => peer:call(Peer, os, getpid, []),
         state => State,
+        http_module => HttpModule,
         ports => Ports,
         changes => Changes
     },
@@ -116,6 +119,11 @@ executable(State, _Changes) ->
     {virtual_machine(), [State]}.
 
 virtual_machine() -> filename:join([root(), "scripts", "lib", "ejabberd-vm"]).
+
+%% Starts one that has been stopped, with its database and at its ports. Not with a connection manager of its own.
+-spec restart(ejabberd()) -> ejabberd().
+restart(#{http_module := HttpModule, state := State, ports := Ports, changes := Changes}) ->
+    start(HttpModule, State, Ports, Changes).
 
 %% Sends SIGTERM, as an init system does, on which Erlang stops its applications in order. Returns when the process is
 %% gone; at once when it has been stopped before.
@@ -209,6 +217,12 @@ reload(#{state := State, changes := Changes} = Ejabberd, Listeners, Options) ->
         listeners => [maps:get(listeners, Changes, []) | Listeners],
         options => [maps:get(options, Changes, []) | Options]
     }),
+    ok = call(Ejabberd, ejabberd_config, reload, []).
+
+%% With its first listeners, but none for connection managers.
+-spec reload_without_links(ejabberd()) -> ok.
+reload_without_links(#{state := State, changes := Changes} = Ejabberd) ->
+    ok = write_config(State, maps:remove(listeners, Changes)),
     ok = call(Ejabberd, ejabberd_config, reload, []).
 
 %% What ejabberd says of a configuration with these listeners, which it does not take.

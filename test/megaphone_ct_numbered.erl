@@ -1,13 +1,13 @@
 %% Users of every transport who send each other numbered messages, each to the next one in a ring. What was sent and not
 %% received, or received twice, is found by its number.
 %%
-%% No process of theirs runs: a batch is sent when the test says so, and what has come waits in the kernel until the test
-%% collects it.
+%% A batch is sent when the test says so, and what has come waits in the kernel until the test collects it, for all at the
+%% same time: a BOSH session ends when its client has no request at the server for long.
 -module(megaphone_ct_numbered).
 
--export([users/4, jids/1, send/2, collect/1, leave/1]).
+-export([users/4, jids/1, sockets/1, send/2, collect/1, leave/1]).
 
--export_type([users/0]).
+-export_type([users/0, socket/0]).
 
 -type socket() ::
     {tcp, gen_tcp:socket()}
@@ -45,6 +45,9 @@ user(Jid, Socket) -> #{jid => Jid, socket => Socket, sent => 0, received => 0}.
 -spec jids(users()) -> [string()].
 jids(Users) -> [Jid || #{jid := Jid} <- Users].
 
+-spec sockets(users()) -> [socket()].
+sockets(Users) -> [Socket || #{socket := Socket} <- Users].
+
 %% Each sends so many messages to the next, and waits for nothing. A BOSH client may have two requests unanswered: between
 %% two calls of collect/1 there are two of this at most.
 -spec send(users(), pos_integer()) -> users().
@@ -70,7 +73,12 @@ send_batch({bosh, Session, Unanswered}, Messages) when Unanswered < 2 ->
 -spec collect(users()) -> users().
 collect(Users) ->
     Before = [lists:last(Users) | lists:droplast(Users)],
-    [collect(User, Sent) || {User, #{sent := Sent}} <- lists:zip(Users, Before)].
+    Collectors = [spawn_monitor(fun() -> exit({collected, collect(User, Sent)}) end)
+                  || {User, #{sent := Sent}} <- lists:zip(Users, Before)],
+    [receive
+         {'DOWN', Monitor, process, Pid, {collected, User}} -> User;
+         {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
+     end || {Pid, Monitor} <- Collectors].
 
 collect(#{socket := Socket, received := Received} = User, Sent) ->
     {Next, Numbers} = collect_up_to(Socket, Sent - Received, []),
@@ -107,7 +115,7 @@ receive_some({bosh, Session, 0}) ->
     receive_some({bosh, megaphone_ct_xmpp:bosh_post(Session, "", ""), 1});
 receive_some({bosh, Session, Unanswered}) ->
     #{status := 200, body := Body} = megaphone_ct_xmpp:bosh_http_response(Session),
-    nomatch = re:run(Body, "type=.terminate"),
+    re:run(Body, "type=.terminate") =:= nomatch orelse error({terminated, Body}),
     {{bosh, Session, Unanswered - 1}, Body}.
 
 -spec leave(users()) -> ok.

@@ -4,11 +4,12 @@
 -module(megaphone_ecm_SUITE).
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
--export([users_of_every_transport_talk/1, kicked_user_is_told/1, session_is_resumed_after_a_cut/1]).
+-export([users_of_every_transport_talk/1, kicked_user_is_told/1, session_is_resumed_after_a_cut/1, starttls_is_the_nodes/1]).
 -export([peers_without_the_secret_are_refused/1, manager_with_another_secret_is_refused/1]).
--export([broken_link_loses_nothing/1, users_of_a_killed_manager_resume_on_another/1, stopping_node_says_so/1]).
+-export([broken_link_loses_nothing/1, users_of_a_killed_manager_resume_on_another/1, stopping_node_says_so/1,
+         http_clients_outlive_their_node/1]).
 -export([configuration_says_what_is_wrong/1, listeners_of_one_name_are_told_of/1, link_survives_its_listener/1,
-         restarted_megaphone_has_links_again/1]).
+         restarted_megaphone_has_links_again/1, removed_listener_sends_managers_away/1]).
 
 -include_lib("stdlib/include/assert.hrl").
 
@@ -26,11 +27,12 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [users_of_every_transport_talk, kicked_user_is_told, session_is_resumed_after_a_cut,
+    [users_of_every_transport_talk, kicked_user_is_told, session_is_resumed_after_a_cut, starttls_is_the_nodes,
      peers_without_the_secret_are_refused, manager_with_another_secret_is_refused,
      broken_link_loses_nothing, users_of_a_killed_manager_resume_on_another, stopping_node_says_so,
+     http_clients_outlive_their_node,
      configuration_says_what_is_wrong, listeners_of_one_name_are_told_of, link_survives_its_listener,
-     restarted_megaphone_has_links_again].
+     restarted_megaphone_has_links_again, removed_listener_sends_managers_away].
 
 init_per_suite(Config) -> start("ecm", Config).
 
@@ -93,7 +95,8 @@ users(Count, Config) ->
 kicked_user_is_told(Config) ->
     {Socket, Jid} = login(port(Config, c2s), account(Config)),
     ?assertEqual(ok, megaphone_ct_sessions:admin(Config, kick_session, [Jid, "enough"])),
-    ?assertMatch({match, _}, re:run(trailing(Socket), "<policy-violation.*enough.*</stream:stream>")).
+    Told = trailing(Socket),
+    ?assertMatch({match, _}, re:run(Told, "enough.*</stream:stream>"), Told).
 
 session_is_resumed_after_a_cut(Config) ->
     Account = account(Config),
@@ -105,6 +108,20 @@ session_is_resumed_after_a_cut(Config) ->
     ok = gen_tcp:send(Other, message(Jid, "meanwhile")),
     {Resumed, _} = megaphone_ct_xmpp:resume(port(Config, c2s), Account, Id, "<body>meanwhile</body>"),
     [ok = gen_tcp:close(Each) || Each <- [Other, Resumed]].
+
+%% The manager doesn't look at what it carries, so TLS is between client and node.
+starttls_is_the_nodes(Config) ->
+    [Port, Own] = [megaphone_ct_node:free_port() || _ <- [1, 2]],
+    ok = megaphone_ct_node:reload(ejabberd(Config), [
+        ["  -\n    port: ", integer_to_list(Own), "\n    ip: \"127.0.0.1\"\n    module: megaphone_c2s\n    starttls_required: true\n"
+         "    ecm_name: secure\n"]]),
+    Ecm = start_ecm(ejabberd(Config), proplists:get_value(directory, Config), "secure", [{secure, Port}], link_port(Config)),
+    Certificate = megaphone_ct_node:certificate(ejabberd(Config)),
+    [Client, Other] = [megaphone_ct_client:slixmpp(Port, account(Config), [Certificate]) || _ <- [1, 2]],
+    ok = megaphone_ct_client:talk(Client, Other),
+    [ok = megaphone_ct_client:quit(Each) || Each <- [Client, Other]],
+    ok = megaphone_ct_ecm:kill(Ecm),
+    ok = megaphone_ct_node:reload(ejabberd(Config), []).
 
 message(Jid, Text) -> ["<message to='", Jid, "'><body>", Text, "</body></message>"].
 
@@ -218,6 +235,23 @@ stopping_node_says_so(Config) ->
     await(fun() -> megaphone_ct_ecm:log(proplists:get_value(ecm, Own), "(?i)stopping|goaway|go away") =/= [] end),
     stop(Own).
 
+%% On the connection that they have.
+http_clients_outlive_their_node(Config) ->
+    Own = start("restarted", Config),
+    Sockets = [megaphone_ct_http:connect(port(Own, http)) || _ <- [1, 2]],
+    Ask = fun(Socket) ->
+        ok = megaphone_ct_http:send(Socket, megaphone_ct_http:request("GET", "/bosh")),
+        ?assertMatch(#{status := 200}, megaphone_ct_http:response(Socket))
+    end,
+    lists:foreach(Ask, Sockets),
+    ok = megaphone_ct_node:stop(ejabberd(Own)),
+    %% One asks while there is no node.
+    ok = megaphone_ct_http:send(hd(Sockets), megaphone_ct_http:request("GET", "/bosh")),
+    Restarted = megaphone_ct_node:restart(ejabberd(Own)),
+    ?assertMatch(#{status := 200}, megaphone_ct_http:response(hd(Sockets))),
+    Ask(lists:last(Sockets)),
+    stop([{ejabberd, Restarted} | Own]).
+
 %% --- the listener
 
 configuration_says_what_is_wrong(Config) ->
@@ -271,6 +305,14 @@ listeners(Config) -> call(Config, supervisor, which_children, [ejabberd_listener
 
 is_listening(Config) ->
     [] =/= [Id || #{id := Id, mode := links, is_open := true} <- call(Config, megaphone, listeners, [])].
+
+%% Clients that there are stay: there is no other node for them.
+removed_listener_sends_managers_away(Config) ->
+    Users = users(1, Config),
+    ok = megaphone_ct_node:reload_without_links(ejabberd(Config)),
+    await(fun() -> megaphone_ct_ecm:log(proplists:get_value(ecm, Config), "takes no new clients") =/= [] end),
+    {error, econnrefused} = gen_tcp:connect(?LOOPBACK, link_port(Config), []),
+    ok = megaphone_ct_numbered:leave(megaphone_ct_numbered:collect(megaphone_ct_numbered:send(Users, ?BATCH))).
 
 %% The port stays ejabberd's all the time. Links end with Megaphone, and managers make others.
 restarted_megaphone_has_links_again(Config) ->

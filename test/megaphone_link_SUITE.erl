@@ -114,19 +114,20 @@ links_are_listed(Config) ->
 
 %% --- more
 
+%% Gives a request's body back.
 upload(Socket) ->
-    {ok, {http_request, 'PUT', {abs_path, _}, {1, 1}}} = gen_tcp:recv(Socket, 0),
-    Length = headers(Socket, 0),
-    ok = inet:setopts(Socket, [{packet, raw}]),
-    {ok, Body} = gen_tcp:recv(Socket, Length),
-    ok = gen_tcp:send(Socket, ["HTTP/1.1 200 OK\r\nContent-Length: ", integer_to_list(Length), "\r\n\r\n", Body]).
-
-headers(Socket, Length) ->
     case gen_tcp:recv(Socket, 0) of
-        {ok, {http_header, _, 'Content-Length', _, Value}} -> headers(Socket, list_to_integer(Value));
-        {ok, {http_header, _, _, _, _}} -> headers(Socket, Length);
-        {ok, http_eoh} -> Length
+        {ok, Head} ->
+            {match, [Length]} = re:run(Head, "Content-Length: (\\d+)", [{capture, all_but_first, list}]),
+            {ok, Body} = body(Socket, list_to_integer(Length)),
+            ok = gen_tcp:send(Socket, ["HTTP/1.1 200 OK\r\nContent-Length: ", Length, "\r\n\r\n", Body]),
+            upload(Socket);
+        {error, closed} ->
+            ok
     end.
+
+body(_Socket, 0) -> {ok, <<>>};
+body(Socket, Length) -> gen_tcp:recv(Socket, Length).
 
 %% A connection between two requests has no process, also when it is a stream.
 http_handlers_start_with_a_request(Config) ->

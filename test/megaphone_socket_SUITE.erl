@@ -1,8 +1,10 @@
 %% The module socket: the two sequences of reading, what happens at the ends of connections, and the same operations on
-%% a socket of OTP's own and on one of Megaphone, which have to give the same.
+%% a socket of OTP's own and on one of Megaphone, which have to give the same. In the group streams Megaphone's is at the
+%% end of a stream of a connection manager's link.
 -module(megaphone_socket_SUITE).
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
+         end_per_testcase/2]).
 -export([recv_returns_data_that_is_there/1, recv_waits_and_is_woken_when_data_arrives/1, recv_timeout_loses_nothing/1,
          second_reader_gets_ealready/1, close_wakes_a_reader/1]).
 -export([killed_owner_leaves_queued_bytes/1, half_close_both_ways/1, send_timeout_may_close/1,
@@ -19,7 +21,11 @@
 
 suite() -> [{timetrap, {minutes, 2}}].
 
-all() ->
+all() -> [{group, sockets}, {group, streams}].
+
+groups() -> [{sockets, [], cases()}, {streams, [], cases() -- [accept_waits_and_times_out]}].
+
+cases() ->
     [recv_returns_data_that_is_there, recv_waits_and_is_woken_when_data_arrives, recv_timeout_loses_nothing,
      second_reader_gets_ealready, close_wakes_a_reader,
      killed_owner_leaves_queued_bytes, half_close_both_ways, send_timeout_may_close, active_once_flood_is_held_back,
@@ -32,6 +38,12 @@ init_per_suite(Config) ->
     Config.
 
 end_per_suite(_Config) -> application:stop(megaphone).
+
+init_per_group(sockets, Config) -> Config;
+init_per_group(streams, Config) -> megaphone_ct_streams:start(Config, []).
+
+end_per_group(sockets, _Config) -> ok;
+end_per_group(streams, Config) -> megaphone_ct_streams:stop(Config).
 
 %% No connection outlives its case: their owner was the case's process or one that it has started.
 end_per_testcase(_Case, _Config) ->
@@ -192,12 +204,17 @@ flood(Socket, Block, N) ->
 %% --- the same as inet
 
 %% Each operation gets a client and a server and is made twice, with a server of either kind.
-operations_are_those_of_inet(_Config) ->
+operations_are_those_of_inet(Config) ->
     Unequal = [{Name, Ours, Theirs} || {Name, Operation} <- operations(),
                                        Ours <- [outcome(megaphone, Operation)],
                                        Theirs <- [outcome(inet, Operation)],
                                        Ours =/= Theirs],
-    ?assertEqual([], Unequal).
+    ?assertEqual(unequal(proplists:is_defined(ecm, Config)), [Name || {Name, _, _} <- Unequal], Unequal).
+
+%% A stream has no socket of its own: those options are the connection manager's matter.
+unequal(false) -> [];
+unequal(true) ->
+    [{getopts, nodelay}, {set_and_get, {keepalive, true}}, {set_and_get, {linger, {true, 7}}}, setopts_is_all_or_nothing].
 
 outcome(Kind, Operation) ->
     {Client, Server} = pair(Kind),

@@ -74,16 +74,16 @@ notice(proxy_refused, Details) ->
     ?LOG_WARNING("Megaphone has closed a connection that did not begin with a PROXY protocol header, as its listener wants "
                  "it: ~tp", [Details]);
 notice(link_up, Details) ->
-    ?LOG_NOTICE("A connection manager has a link to this node: ~tp", [Details]);
+    ?LOG_NOTICE("A connection manager has a link to this node: ~0tp", [Details]);
 notice(link_cut, Details) ->
-    ?LOG_WARNING("A connection manager's link has lost its connection, and waits for another; its clients wait with it: ~tp",
+    ?LOG_WARNING("A connection manager's link has lost its connection, and waits for another; its clients wait with it: ~0tp",
                  [Details]);
 notice(link_resumed, Details) ->
-    ?LOG_NOTICE("A connection manager's link goes on with another connection, nothing is lost: ~tp", [Details]);
+    ?LOG_NOTICE("A connection manager's link goes on with another connection, nothing is lost: ~0tp", [Details]);
 notice(link_lost, Details) ->
-    ?LOG_WARNING("A connection manager's link is over, and the connections of the clients that it had: ~tp", [Details]);
+    ?LOG_WARNING("A connection manager's link is over, and the connections of the clients that it had: ~0tp", [Details]);
 notice(link_refused, Details) ->
     ?LOG_WARNING("Megaphone has refused a connection to a listener for links of connection managers; one with another "
-                 "secret, or none: ~tp", [Details]);
+                 "secret, or none: ~0tp", [Details]);
 notice(Kind, Details) ->
     ?LOG_NOTICE("Megaphone: ~tp ~tp", [Kind, Details]).

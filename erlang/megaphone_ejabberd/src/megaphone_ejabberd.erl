@@ -107,7 +107,17 @@ release_changed_listeners() ->
                        lists:member(Module, [megaphone_http, megaphone_c2s, megaphone_ecm]), not lists:member(Listener, New)],
     Pids = [Pid || {EndPoint, Pid, _, _} <- supervisor:which_children(ejabberd_listener),
                    is_pid(Pid), lists:member(EndPoint, Old)],
+    ok = leave_managers(New),
     lists:foreach(fun megaphone_ejabberd_listener:release/1, Pids).
+
+%% A listener for links that changes goes on with them. Where there is none any more, managers take their clients elsewhere.
+leave_managers(New) ->
+    case lists:keymember(megaphone_ecm, 2, New) of
+        true -> ok;
+        false -> lists:foreach(fun megaphone_listener:close/1, link_listeners(megaphone_listener:all()))
+    end.
+
+link_listeners(All) -> [Listener || #{id := Listener, mode := links} <- All].
 
 %% ejabberd_stopping, and the end of this application. ejabberd_sm will tell the sessions that the server stops, but
 %% doesn't wait for them to tell their clients; on stock, those under ejabberd_c2s_sup that didn't get to it are killed.
@@ -116,7 +126,7 @@ release_changed_listeners() ->
 -spec say_goodbye() -> ok.
 say_goodbye() ->
     All = megaphone_listener:all(),
-    Links = [Listener || #{id := Listener, mode := links} <- All],
+    Links = link_listeners(All),
     Listeners = [Listener || #{id := Listener, xmpp_handler := _} <- All],
     lists:foreach(fun megaphone_listener:close/1, Links ++ Listeners),
     %% A process of its own, which has no other messages to tell from those that it counts.

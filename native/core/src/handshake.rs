@@ -14,6 +14,8 @@ pub(crate) struct Handshake<H: Host> {
     pub(crate) listener: Arc<Listener<H>>,
     pub(crate) socket: OwnedFd,
     pub(crate) peer: Option<SocketAddr>,
+    /// In the order of their beginning.
+    pub(crate) number: u64,
     machine: Acceptor,
     /// What the socket did not take yet.
     out: Vec<u8>,
@@ -49,7 +51,7 @@ impl<H: Host> Arrival<H> {
 impl<H: Host> Handshake<H> {
     pub(crate) fn new(
         (listener, config): (Arc<Listener<H>>, Arc<Config>),
-        socket: OwnedFd,
+        (socket, number): (OwnedFd, u64),
         nonce: [u8; 32],
         now: Time,
     ) -> Self {
@@ -61,6 +63,7 @@ impl<H: Host> Handshake<H> {
             peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
             machine: Acceptor::new(config, nonce, b"", now),
             socket,
+            number,
             out: Vec::new(),
             has_said_something: false,
         }

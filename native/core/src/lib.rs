@@ -3,9 +3,10 @@
 //! A [`System`] has some *shards*. Each is a store of connections, one of BOSH sessions, and one *reactor* thread, which
 //! accepts, finds what is readable, keeps deadlines and flushes what could not be written at once. Any other thread may
 //! call the methods of `System` on a connection or session: each locks that one and nothing else, and none waits for
-//! a socket. A reactor never waits for a lock.
+//! a socket. A reactor never waits for a lock, but for one that is held for as long as it takes to copy some bytes.
 //!
-//! A connection is a transport and a role: where its bytes go, and what they are.
+//! A connection is a transport and a role: where its bytes go, and what they are. What carries it is a socket, or a stream of
+//! a connection manager's link, which is its shard's reactor's.
 //!
 //! The crate knows no Erlang. Who owns a connection, who waits for it, and how they are told is the
 //! [`Host`]'s; what happened is an [`Event`]; which protocol is spoken is `megaphone-proto`'s.
@@ -17,6 +18,7 @@ mod carrier;
 mod clock;
 mod connection;
 mod cx;
+mod desk;
 mod effect;
 mod ended;
 mod ending;

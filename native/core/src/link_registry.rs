@@ -20,7 +20,8 @@ pub struct LinkListenerConfig {
     /// Links at a time, suspended ones included; above it new ones are refused. Default 64.
     pub max_links: usize,
     /// Connections at a time that have not proved yet that they know the secret. Each costs a descriptor and some 600 bytes
-    /// for `handshake_timeout` at most; more wait in the backlog. Default 64.
+    /// for `handshake_timeout` at most. Above it the oldest gives way to the newest, so that silent ones keep no manager out.
+    /// Default 64.
     pub max_handshakes: usize,
     /// As [`ListenerConfig::shut_with_owner`](crate::ListenerConfig::shut_with_owner). Default false.
     pub shut_with_owner: bool,

@@ -12,9 +12,10 @@ use crate::acceptor::{Accepted, accept_one};
 use crate::engine::Engine;
 use crate::handshake::{Arrival, Handshake, Progress};
 use crate::host::{Event, Host, Notice, Sink};
+use crate::id::ListenerId;
 use crate::link_registry::{LinkInfo, LinkRecord, Stage};
 use crate::listener::Listener;
-use crate::mailbox::{Mail, Place};
+use crate::mailbox::Place;
 use megaphone_proto::link::{Failure, Refusal, Request};
 use megaphone_proto::time::Time;
 use member::Member;
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,6 +46,8 @@ pub(crate) struct Links<H: Host> {
     index: usize,
     members: Vec<Option<Member<H>>>,
     handshakes: Vec<Option<Handshake<H>>>,
+    /// How many have begun.
+    begun: u64,
     /// Whose visit is the first of the next turn.
     first: usize,
     /// Arrivals, or a listener's wish.
@@ -66,6 +70,7 @@ impl<H: Host> Links<H> {
             index,
             members: Vec::new(),
             handshakes: Vec::new(),
+            begun: 0,
             first: 0,
             has_mail: false,
             buffer: Vec::new(),
@@ -182,12 +187,9 @@ impl<H: Host> Links<H> {
     pub(crate) fn accept(&mut self, listener: &Arc<Listener<H>>, sink: &mut dyn Sink<H>) -> Accepted {
         let Some(gate) = &listener.gate else { return Accepted::All };
         for _ in 0..ACCEPTS_A_TURN {
-            let is_of_listener = |handshake: &&Handshake<H>| handshake.listener.id == listener.id;
-            if self.handshakes.iter().flatten().filter(is_of_listener).count() >= gate.config.max_handshakes {
-                return Accepted::Full;
-            }
             match accept_one(listener) {
                 Ok(Some(socket)) => {
+                    self.make_room(listener.id, gate.config.max_handshakes, sink);
                     if let Err(error) = self.begin(socket, listener, sink) {
                         return Accepted::Unwatched(error);
                     }
@@ -197,6 +199,21 @@ impl<H: Host> Links<H> {
             }
         }
         Accepted::More
+    }
+
+    /// The oldest gives way. One who knows the secret needs a moment; so silent connections keep nobody out.
+    fn make_room(&mut self, listener: ListenerId, max_handshakes: usize, sink: &mut dyn Sink<H>) {
+        let of_listener = |(place, handshake): (usize, &Option<Handshake<H>>)| {
+            let handshake = handshake.as_ref().filter(|handshake| handshake.listener.id == listener)?;
+            Some((handshake.number, place))
+        };
+        let places: Vec<(u64, usize)> = self.handshakes.iter().enumerate().filter_map(of_listener).collect();
+        if places.len() >= max_handshakes.max(1)
+            && let Some((_, oldest)) = places.into_iter().min()
+            && let Some(handshake) = self.take(oldest)
+        {
+            self.tell_refused((listener, handshake.peer), Failure::Timeout, sink);
+        }
     }
 
     fn begin(
@@ -209,7 +226,8 @@ impl<H: Host> Links<H> {
         let mut nonce = [0; 32];
         getrandom::fill(&mut nonce).map_err(|_| Errno::AGAIN)?;
         let config = (Arc::clone(listener), Arc::clone(&gate.config.link));
-        let handshake = Handshake::new(config, socket, nonce, self.engine.now());
+        self.begun += 1;
+        let handshake = Handshake::new(config, (socket, self.begun), nonce, self.engine.now());
         let fd = handshake.socket.as_raw_fd();
         let place = put(&mut self.handshakes, handshake);
         let (token, interest) = (Token(HANDSHAKES + place), Interest::READABLE | Interest::WRITABLE);
@@ -242,16 +260,12 @@ impl<H: Host> Links<H> {
         }
     }
 
-    /// Takes a connection out, and lets another one be accepted in its place.
     fn take(&mut self, place: usize) -> Option<Handshake<H>> {
         let handshake = self.handshakes.get_mut(place)?.take()?;
         while self.handshakes.pop_if(|last| last.is_none()).is_some() {}
         let shard = &self.engine.shards[self.index];
         let fd = handshake.socket.as_raw_fd();
         let _gone_with_the_descriptor = shard.registry.deregister(&mut SourceFd(&fd));
-        if handshake.listener.is_paused.load(Ordering::Relaxed) {
-            shard.mailbox.post(Mail::Accept(handshake.listener.id));
-        }
         Some(handshake)
     }
 
@@ -269,6 +283,10 @@ impl<H: Host> Links<H> {
     /// To the shard of its link: the one that it resumes, or the next one.
     fn send_on(&self, arrival: Arrival<H>, sink: &mut dyn Sink<H>) {
         let whose = (arrival.handshake.listener.id, arrival.handshake.peer);
+        if arrival.request.attempt > 0 && arrival.handshake.listener.fd.lock().is_none() {
+            // Nobody would know the link by a listener that is closed. It comes again to one that is open.
+            return;
+        }
         let record = match self.record_of(&arrival) {
             Ok(record) => record,
             Err(refusal) => {
@@ -328,7 +346,7 @@ impl<H: Host> Links<H> {
 
     fn tell_refused(
         &self,
-        (listener, peer): (crate::id::ListenerId, Option<std::net::SocketAddr>),
+        (listener, peer): (ListenerId, Option<SocketAddr>),
         why: Failure,
         sink: &mut dyn Sink<H>,
     ) {
@@ -339,7 +357,7 @@ impl<H: Host> Links<H> {
 fn first_info<H: Host>(
     ecm: &Arc<str>,
     listener: &Listener<H>,
-    peer: Option<std::net::SocketAddr>,
+    peer: Option<SocketAddr>,
     request: &Request,
 ) -> LinkInfo {
     LinkInfo {

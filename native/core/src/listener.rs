@@ -35,8 +35,7 @@ pub enum Mode {
 /// How the connections of one listener are treated.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// By which streams of links ask for it. Of listeners with one name the newest that is open has them; when it closes, no
-    /// older one gets the name back. Default none: only the socket's connections come here.
+    /// By which streams of links ask for it. Of listeners with one name the newest that is open has them. Default none: only the socket's connections come here.
     pub name: Option<String>,
     /// What becomes of an accepted connection.
     pub mode: Mode,
@@ -99,7 +98,7 @@ impl Default for ListenerConfig {
 /// Figures of one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerInfo {
-    /// Connections that it accepted.
+    /// Connections that it accepted, or that streams of links became; on a link listener, links.
     pub accepted: u64,
     /// Those of them that are open.
     pub connections: usize,

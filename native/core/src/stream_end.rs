@@ -3,146 +3,19 @@
 //! The connection's side is called on any thread, the link's side on the link's reactor alone. Each call locks for as long as it
 //! takes to copy some bytes, so that the reactor may wait for it. Nothing is allocated while no bytes are there.
 
-use crate::mailbox::{Mail, Mailbox};
-use megaphone_proto::link::Reason;
+mod state;
+
+use crate::desk::Desk;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
+use state::{State, finish, flag};
 use std::sync::Arc;
+
+pub(crate) use state::Due;
 
 /// Bytes that may wait for their turn on the link; then the writer does.
 pub(crate) const SEND_BUFFER: usize = 16 * 1024;
-
-/// What the streams of one link leave to its reactor.
-pub(crate) struct Desk {
-    mailbox: Arc<Mailbox>,
-    /// The credit of a new stream. It is granted again by halves.
-    window: u32,
-    todo: Mutex<Todo>,
-}
-
-#[derive(Default)]
-struct Todo {
-    /// Streams with something to do, each once.
-    numbers: Vec<u32>,
-    /// The reactor looks before it sleeps: nobody has to wake it.
-    is_attended: bool,
-}
-
-impl Desk {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, window: u32) -> Arc<Self> {
-        Arc::new(Self { mailbox, window, todo: Mutex::default() })
-    }
-
-    fn push(&self, number: u32) {
-        let was_attended = {
-            let mut todo = self.todo.lock();
-            todo.numbers.push(number);
-            std::mem::replace(&mut todo.is_attended, true)
-        };
-        if !was_attended {
-            self.mailbox.post(Mail::Links);
-        }
-    }
-
-    /// The reactor's: what there is to do.
-    pub(crate) fn take(&self) -> Vec<u32> {
-        std::mem::take(&mut self.todo.lock().numbers)
-    }
-
-    /// The reactor's: it is awake, and looks before it sleeps.
-    pub(crate) fn attend(&self) {
-        self.todo.lock().is_attended = true;
-    }
-
-    /// The reactor's: whether there is nothing to do.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.todo.lock().numbers.is_empty()
-    }
-
-    /// The reactor's: it would sleep. False when there is something to do.
-    pub(crate) fn leave(&self) -> bool {
-        let mut todo = self.todo.lock();
-        todo.is_attended = !todo.numbers.is_empty();
-        !todo.is_attended
-    }
-}
-
-/// Claims about a stream.
-mod flag {
-    /// It is on the desk.
-    pub(super) const POSTED: u16 = 1;
-    /// It waits for its turn on the link.
-    pub(super) const OFFERED: u16 = 2;
-    /// A writer found no room.
-    pub(super) const WANTS_ROOM: u16 = 4;
-    /// Our side was closed, behind what waits.
-    pub(super) const WRITE_SHUT: u16 = 8;
-    /// And the peer was told.
-    pub(super) const EOF_SAID: u16 = 16;
-    /// Our side takes no more.
-    pub(super) const READ_SHUT: u16 = 32;
-    /// The connection has let go of it.
-    pub(super) const CLOSED: u16 = 64;
-    /// And its reactor knows that it still has output.
-    pub(super) const ORPHANED: u16 = 128;
-    /// The peer's client has to learn that it was not heard to the end.
-    pub(super) const BREAKS: u16 = 256;
-    /// A close throws away what waits, and resets.
-    pub(super) const NO_LINGER: u16 = 512;
-    /// The peer has sent all.
-    pub(super) const PEER_EOF: u16 = 1024;
-    /// The link has nothing more to do with it.
-    pub(super) const DETACHED: u16 = 2048;
-    /// The peer's client is gone, or the link.
-    pub(super) const RESET: u16 = 4096;
-}
-
-struct State {
-    number: u32,
-    flags: u16,
-    inbound: Vec<u8>,
-    /// So many bytes of it were read.
-    read: u32,
-    /// Bytes that were read and not granted again.
-    ungranted: u32,
-    outbound: Vec<u8>,
-}
-
-impl State {
-    fn is(&self, flag: u16) -> bool {
-        self.flags & flag != 0
-    }
-
-    fn set(&mut self, flag: u16) {
-        self.flags |= flag;
-    }
-
-    fn take_flag(&mut self, flag: u16) -> bool {
-        let was = self.is(flag);
-        self.flags &= !flag;
-        was
-    }
-
-    fn unread(&self) -> &[u8] {
-        self.inbound.get(self.read as usize..).unwrap_or_default()
-    }
-
-    /// What a reader is told when there are no bytes.
-    fn end(&self) -> Result<usize, Errno> {
-        if self.is(flag::RESET) {
-            Err(Errno::CONNRESET)
-        } else if self.is(flag::PEER_EOF | flag::READ_SHUT | flag::DETACHED) {
-            Ok(0)
-        } else {
-            Err(Errno::AGAIN)
-        }
-    }
-
-    fn is_grant_due(&self, window: u32) -> bool {
-        !self.is(flag::PEER_EOF) && self.ungranted >= (window / 2).max(1)
-    }
-}
 
 /// A stream's two buffers, and what is known of its ends.
 pub(crate) struct StreamEnd {
@@ -150,20 +23,7 @@ pub(crate) struct StreamEnd {
     state: Mutex<State>,
 }
 
-/// What a stream's turn, or a look at it, leaves to be said on the link.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Due {
-    /// Credit.
-    pub(crate) grant: u32,
-    /// It wants a turn.
-    pub(crate) wants_to_send: bool,
-    /// Our side has sent all, or takes leave.
-    pub(crate) close: Option<Reason>,
-    /// Nobody has it any more, and it has output.
-    pub(crate) is_orphan: bool,
-    /// A writer may go on.
-    pub(crate) has_room: bool,
-}
+const _: () = assert!(StreamEnd::BYTES <= 100);
 
 impl StreamEnd {
     /// Bytes in memory, beside what its buffers hold.
@@ -378,23 +238,6 @@ impl StreamEnd {
     }
 }
 
-/// What is to be said behind the last of the output.
-fn finish(state: &mut State, due: &mut Due) {
-    let is_sent = state.outbound.is_empty();
-    if state.is(flag::CLOSED) {
-        if is_sent {
-            due.close = Some(if state.is(flag::BREAKS) { Reason::Reset } else { Reason::Closed });
-            state.set(flag::DETACHED);
-        } else if !state.is(flag::ORPHANED) {
-            state.set(flag::ORPHANED);
-            due.is_orphan = true;
-        }
-    } else if is_sent && state.is(flag::WRITE_SHUT) && !state.is(flag::EOF_SAID) {
-        state.set(flag::EOF_SAID);
-        due.close = Some(Reason::Eof);
-    }
-}
-
 fn copy(from: &[u8], to: &mut [u8]) -> usize {
     let n = from.len().min(to.len());
     to[..n].copy_from_slice(&from[..n]);
@@ -425,6 +268,8 @@ impl Drop for StreamFd {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::mailbox::Mailbox;
+    use megaphone_proto::link::Reason;
 
     fn stream() -> (mio::Poll, Arc<Desk>, Arc<StreamEnd>) {
         let poll = mio::Poll::new().unwrap();
@@ -439,14 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_stream_is_within_its_budget() {
-        assert!(StreamEnd::BYTES <= 100, "{} bytes", StreamEnd::BYTES);
+    fn what_has_left_holds_nothing() {
         let (_poll, _desk, end) = stream();
         end.receive(b"1234");
         end.write(b"x").unwrap();
         read(&end, 10).unwrap();
         end.take(10, &mut Vec::new());
-        assert_eq!(end.buffered(), 0, "what has left holds nothing");
+        assert_eq!(end.buffered(), 0);
     }
 
     #[test]
@@ -532,22 +376,5 @@ mod tests {
         assert_eq!(read(&end, 10), Err(Errno::CONNRESET));
         assert_eq!(end.write(b"x"), Err(Errno::CONNRESET));
         assert_eq!(desk.take(), [], "the link hears no more of it");
-    }
-
-    #[test]
-    fn nobody_wakes_a_reactor_that_looks_before_it_sleeps() {
-        let (_poll, desk, end) = stream();
-        end.write(b"x").unwrap();
-        assert_eq!(desk.mailbox.take().len(), 1);
-        assert!(!desk.leave(), "there is something to do");
-        assert_eq!(desk.take(), [7]);
-        end.look();
-        end.shutdown(Shutdown::Write).unwrap();
-        assert!(desk.mailbox.take().is_empty());
-        desk.take();
-        assert!(desk.leave());
-        end.look();
-        end.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(desk.mailbox.take().len(), 1, "it sleeps");
     }
 }

@@ -202,6 +202,8 @@ impl<H: Host> Transport<H> {
 
     /// Closes one side or both. Queued output leaves first.
     pub(crate) fn shutdown(&mut self, how: Shutdown) -> Result<(), Errno> {
+        // Who reads meets the end, which no edge tells of where there is no socket.
+        self.flags.readable |= how != Shutdown::Write;
         if how != Shutdown::Read {
             self.flags.write_shut = true;
             if !self.outbound.is_empty() {

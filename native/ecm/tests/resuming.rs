@@ -213,3 +213,28 @@ fn credit_that_a_node_does_not_have_ends_the_link() {
     assert_eq!(rest(&mut client).0, b"");
     ecm.wait_for("more data than granted on stream 0", 1);
 }
+
+#[test]
+fn who_waits_again_has_all_of_the_time_again() {
+    let (node, listen, clock) = (TestNode::start("ejabberd@a"), free_address(), free_address());
+    node.set_deaf(true);
+    let timed = "proxy_protocol_from = [\"127.0.0.1\"]\nproxy_header_timeout = \"2 s\"";
+    let plan = Plan::default().listener(listen, "echo", "keep = true").listener(clock, "echo", timed);
+    let ecm = Ecm::start(&plan.node(&node, "").tables("[link]\nresume_timeout = \"3 s\""));
+    ecm.wait_for("no link to a node", 1);
+    // It waits for 5 s at most, and is carried before.
+    let mut client = connect(listen);
+    client.write_all(b"hello").unwrap();
+    node.set_deaf(false);
+    let mut back = [0; 5];
+    client.read_exact(&mut back).unwrap();
+    // The node is gone for good, after 3 s, and then the client waits for 5 s more: of the first wait there is 1 left.
+    node.set_deaf(true);
+    node.forget();
+    ecm.wait_for("link lost with its clients", 1);
+    client.write_all(b"again").unwrap();
+    rest(&mut connect(clock));
+    node.set_deaf(false);
+    client.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"again");
+}

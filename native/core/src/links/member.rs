@@ -2,36 +2,29 @@
 //!
 //! Confined to its reactor's thread. What streams leave to it lies on its desk, from whichever thread.
 
-use super::streams::{Entry, Streams};
+mod receiving;
+mod sending;
+
+use super::streams::Streams;
 use super::turn::{LINKS, Turn};
+use crate::desk::Desk;
 use crate::handshake::Arrival;
 use crate::host::{Host, Notice};
 use crate::link_registry::{LinkRecord, Stage};
 use crate::listener::Listener;
-use crate::store::Pending;
-use crate::stream_end::{Desk, Due, StreamEnd, StreamFd};
-use megaphone_proto::link::{End, Event, GoAway, Link, Open, Reason, Refusal, ResumeError, Side};
+use crate::stream_end::StreamEnd;
+use megaphone_proto::link::{End, Event, GoAway, Link, Refusal, ResumeError, Side};
 use megaphone_proto::time::Time;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags};
 use std::collections::VecDeque;
-use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Bytes that a visit writes; then others have their turn.
-const BYTES_A_VISIT: usize = 512 * 1024;
-/// Events between two looks at the clock.
-const EVENTS_A_LOOK: usize = 32;
-/// Streams that a visit ends when a link is over.
-const LOST_A_VISIT: usize = 256;
-/// How long a stream that nobody has any more may wait for credit, as the kernel gives up a closed socket.
-const ORPHAN: Duration = Duration::from_secs(60);
 /// How long a link that ends may take for what there is to send.
 const ENDING: Duration = Duration::from_secs(2);
 /// A link that ends and has had nothing to send for so long has sent all.
@@ -45,6 +38,8 @@ pub(crate) struct Member<H: Host> {
     listener: Arc<Listener<H>>,
     desk: Arc<Desk>,
     streams: Streams,
+    /// Taken from the desk, and not looked at.
+    todo: VecDeque<u32>,
     connection: Option<Connection>,
     has_gone_away: bool,
     /// It ends: by then, or when it has been quiet until then.
@@ -72,16 +67,6 @@ struct Connection {
     is_writable: bool,
 }
 
-/// Megaphone parses out the connection ID: each message of a link that is about a client's connection has its number, the
-/// *stream* of the protocol. The data are kept by it, whether somebody waits for them or nobody yet; whoever wants them is
-/// started or woken. None: it is about the link itself.
-fn parse_connection_id(message: &Event<'_>) -> Option<u32> {
-    match message {
-        Event::Opened(id, _) | Event::Data(id, _) | Event::Eof(id) | Event::Closed(id, _) => Some(*id),
-        Event::GoAway(_) | Event::Suspended | Event::Resumed | Event::Lost(_) => None,
-    }
-}
-
 impl<H: Host> Member<H> {
     /// A new link, whose ECM is welcome.
     pub(crate) fn new(
@@ -100,6 +85,7 @@ impl<H: Host> Member<H> {
             listener,
             desk,
             streams: Streams::default(),
+            todo: VecDeque::new(),
             connection: None,
             has_gone_away: false,
             ending: None,
@@ -240,104 +226,6 @@ impl<H: Host> Member<H> {
         }
     }
 
-    // --- input
-
-    /// Reads once, and keeps what came for whom it is. `buffer` is lent.
-    pub(crate) fn receive(&mut self, turn: &mut Turn<'_, H>, buffer: &mut [u8]) {
-        let Some(connection) = &mut self.connection else { return };
-        self.is_dirty = true;
-        if !connection.rest.is_empty() {
-            let rest = std::mem::take(&mut connection.rest);
-            return self.take_input(&rest, turn);
-        }
-        match rustix::io::read(&connection.socket, &mut *buffer) {
-            Ok(0) => self.cut(turn),
-            Ok(n) => {
-                connection.is_readable = n == buffer.len() || connection.is_hung_up;
-                self.received += n as u64;
-                self.take_input(&buffer[..n], turn);
-            }
-            Err(Errno::AGAIN) => connection.is_readable = false,
-            Err(Errno::INTR) => {}
-            Err(_) => self.cut(turn),
-        }
-    }
-
-    fn cut(&mut self, turn: &mut Turn<'_, H>) {
-        self.machine.handle_disconnect(turn.now);
-        self.disconnect(turn);
-        self.handle_news(turn);
-    }
-
-    /// What there is no time for waits. Of a link that is cut it comes again.
-    fn take_input(&mut self, mut input: &[u8], turn: &mut Turn<'_, H>) {
-        let mut events = 0;
-        while let Some(event) = self.machine.handle_input(&mut input, turn.now) {
-            self.handle_message(event, turn);
-            events += 1;
-            if events % EVENTS_A_LOOK == 0
-                && turn.is_over()
-                && let Some(connection) = &mut self.connection
-            {
-                connection.rest = input.to_vec();
-                return;
-            }
-        }
-    }
-
-    fn handle_message(&mut self, message: Event<'_>, turn: &mut Turn<'_, H>) {
-        let Some(id) = parse_connection_id(&message) else { return self.handle_event(message, turn) };
-        match message {
-            Event::Opened(_, open) => self.start(id, *open, turn),
-            Event::Data(_, bytes) => self.keep(id, bytes, turn),
-            Event::Eof(_) => self.keep_end(id, turn),
-            Event::Closed(_, reason) => self.keep_leave(id, reason, turn),
-            Event::GoAway(_) | Event::Suspended | Event::Resumed | Event::Lost(_) => {}
-        }
-    }
-
-    /// A client has connected: it is a connection of the listener that it asks for, or hears why not.
-    fn start(&mut self, id: u32, open: Open, turn: &mut Turn<'_, H>) {
-        let listener = match turn.engine.listener_of_stream(&open.listener) {
-            Ok(listener) => listener,
-            Err(reason) => return self.machine.close(id, reason),
-        };
-        let end = StreamEnd::new(Arc::clone(&self.desk), id);
-        let stream = StreamFd::new(Arc::clone(&end));
-        match turn.engine.adopt_stream(turn.index, listener, (stream, open), turn.sink) {
-            Some(slot) => self.streams.insert(id, Entry { end, slot }),
-            None => self.machine.close(id, Reason::Overload),
-        }
-    }
-
-    /// Data of a connection, which are kept for it. Whoever reads is woken.
-    fn keep(&self, id: u32, bytes: &[u8], turn: &mut Turn<'_, H>) {
-        if let Some(entry) = self.streams.get(id) {
-            entry.end.receive(bytes);
-            turn.mark(entry.slot, Pending::READABLE);
-        }
-    }
-
-    fn keep_end(&self, id: u32, turn: &mut Turn<'_, H>) {
-        if let Some(entry) = self.streams.get(id) {
-            entry.end.receive_end();
-            turn.mark(entry.slot, Pending::READABLE.with(Pending::HUNG_UP));
-        }
-    }
-
-    /// The client is gone. What it has sent can still be read; the stream's number is free.
-    fn keep_leave(&mut self, id: u32, reason: Reason, turn: &mut Turn<'_, H>) {
-        self.machine.close(id, Reason::Closed);
-        self.detach(id, reason != Reason::Closed, turn);
-    }
-
-    fn detach(&mut self, id: u32, is_reset: bool, turn: &mut Turn<'_, H>) {
-        if let Some(entry) = self.streams.remove(id) {
-            entry.end.detach(is_reset);
-            turn.mark(entry.slot, Pending::READABLE.with(Pending::WRITABLE).with(Pending::HUNG_UP));
-        }
-    }
-
     // --- the link itself
 
     fn handle_news(&mut self, turn: &mut Turn<'_, H>) {
@@ -375,140 +263,6 @@ impl<H: Host> Member<H> {
         self.machine.end(End::Internal);
         self.handle_news(turn);
         self.is_dirty = true;
-    }
-
-    // --- output
-
-    /// Writes what its streams have, many in one go, as far as the socket takes it and a visit allows. False when the link is
-    /// over and nothing is left of it.
-    pub(crate) fn send(&mut self, turn: &mut Turn<'_, H>, scratch: &mut Vec<u8>) -> bool {
-        for number in self.desk.take() {
-            self.look(number, turn);
-        }
-        self.give_up_orphans(turn);
-        let mut left = BYTES_A_VISIT;
-        self.is_dirty = loop {
-            self.fill(turn, scratch);
-            match self.write(turn) {
-                None => break false,
-                Some(written) => left = left.saturating_sub(written),
-            }
-            if let Some((_, quiet)) = &mut self.ending {
-                *quiet = turn.now.after(QUIET);
-            }
-            if left == 0 {
-                break true;
-            }
-        };
-        self.end_if_due(turn);
-        let is_left = !self.machine.is_over() || self.bury(turn);
-        self.publish();
-        is_left
-    }
-
-    /// A stream has left something on the desk. Its number may be another's by now, who is none the wiser.
-    fn look(&mut self, number: u32, turn: &mut Turn<'_, H>) {
-        if let Some(entry) = self.streams.get(number).cloned() {
-            let due = entry.end.look();
-            self.carry_out(number, entry, due, turn);
-        }
-    }
-
-    fn carry_out(&mut self, number: u32, entry: Entry, due: Due, turn: &mut Turn<'_, H>) {
-        if due.grant > 0 {
-            self.machine.grant(number, due.grant);
-        }
-        if due.wants_to_send {
-            self.machine.want_to_send(number);
-        }
-        if due.has_room {
-            turn.mark(entry.slot, Pending::WRITABLE);
-        }
-        if let Some(reason) = due.close {
-            self.machine.close(number, reason);
-            if reason != Reason::Eof {
-                self.streams.remove(number);
-            }
-        } else if due.is_orphan {
-            self.orphans.push_back((entry.end, turn.now.after(ORPHAN)));
-        }
-    }
-
-    /// Streams give what they have, one after the other, while the link has room.
-    fn fill(&mut self, turn: &mut Turn<'_, H>, scratch: &mut Vec<u8>) {
-        while let Some((number, most)) = self.machine.poll_ready() {
-            let Some(entry) = self.streams.get(number).cloned() else { continue };
-            scratch.clear();
-            let due = entry.end.take(most, scratch);
-            if !scratch.is_empty() {
-                // Within what its turn allows; a stream that has ended meanwhile loses it, as a socket does.
-                let _ = self.machine.send_data(number, scratch);
-            }
-            self.carry_out(number, entry, due, turn);
-        }
-    }
-
-    /// Writes once. How much; none when there is nothing to write or nobody takes it.
-    fn write(&mut self, turn: &mut Turn<'_, H>) -> Option<usize> {
-        let connection = self.connection.as_mut().filter(|connection| connection.is_writable)?;
-        let [control, first, second] = self.machine.poll_transmit();
-        let slices = [&connection.opening, control, first, second].map(IoSlice::new);
-        if slices.iter().all(|slice| slice.is_empty()) {
-            return None;
-        }
-        let mut ancillary = SendAncillaryBuffer::default();
-        match rustix::net::sendmsg(&connection.socket, &slices, &mut ancillary, SendFlags::NOSIGNAL) {
-            Ok(written) => {
-                let opening = written.min(connection.opening.len());
-                connection.opening.drain(..opening);
-                self.machine.written(written - opening);
-                self.sent += (written - opening) as u64;
-                Some(written)
-            }
-            Err(Errno::INTR) => Some(0),
-            Err(Errno::AGAIN) => {
-                connection.is_writable = false;
-                None
-            }
-            Err(_) => {
-                self.cut(turn);
-                None
-            }
-        }
-    }
-
-    fn give_up_orphans(&mut self, turn: &Turn<'_, H>) {
-        while self.orphans.front().is_some_and(|(_, at)| *at <= turn.now) {
-            let Some((end, _)) = self.orphans.pop_front() else { return };
-            let number = end.number();
-            if self.streams.get(number).is_some_and(|entry| Arc::ptr_eq(&entry.end, &end)) {
-                self.streams.remove(number);
-                end.detach(true);
-                self.machine.close(number, Reason::Reset);
-            }
-        }
-    }
-
-    fn end_if_due(&mut self, turn: &mut Turn<'_, H>) {
-        let is_due = self.ending.is_some_and(|(by, quiet)| by.min(quiet) <= turn.now);
-        if is_due && !self.machine.is_over() {
-            self.ending = None;
-            self.machine.end(End::Done);
-            self.handle_news(turn);
-        }
-    }
-
-    /// The link is over: says so, and ends its streams, some at a visit. Whether there are more.
-    fn bury(&mut self, turn: &mut Turn<'_, H>) -> bool {
-        // The peer need not take it: whoever asks for this link again is told that it is gone.
-        while self.write(turn).is_some() {}
-        self.disconnect(turn);
-        self.is_dirty = true;
-        for _ in 0..LOST_A_VISIT {
-            let Some(number) = self.machine.poll_lost() else { return false };
-            self.detach(number, true, turn);
-        }
-        true
     }
 
     fn publish(&self) {

@@ -55,8 +55,8 @@ impl Streams {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::desk::Desk;
     use crate::mailbox::Mailbox;
-    use crate::stream_end::Desk;
 
     #[test]
     fn pages_go_with_their_streams() {

@@ -213,16 +213,28 @@ impl<H: Host> Engine<H> {
     /// Accepts no more. False when it did not anyway.
     pub(super) fn free_port(&self, listener: &Listener<H>) -> bool {
         let Some(fd) = listener.fd.lock().take() else { return false };
-        if let Some(name) = &listener.config.name {
-            let mut named = self.named.write();
-            if named.get(name).is_some_and(|holder| holder.id == listener.id) {
-                named.remove(name);
-            }
-        }
+        self.pass_name_on(listener);
         // The descriptor may be shared with the one who opened it: closing ours would not end the interest.
         let _gone_with_the_descriptor =
             self.shards[listener.shard].registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
         true
+    }
+
+    /// The name that streams ask for, if this listener had it, is the next newest open one's.
+    fn pass_name_on(&self, listener: &Listener<H>) {
+        let Some(name) = &listener.config.name else { return };
+        let mut named = self.named.write();
+        if named.get(name).is_none_or(|holder| holder.id != listener.id) {
+            return;
+        }
+        let listeners = self.listeners.read();
+        let others = listeners.values().filter(|other| other.id != listener.id);
+        let heirs =
+            others.filter(|other| other.config.name.as_ref() == Some(name) && other.fd.lock().is_some());
+        match heirs.max_by_key(|other| other.id.0) {
+            Some(heir) => drop(named.insert(name.clone(), Arc::clone(heir))),
+            None => drop(named.remove(name)),
+        }
     }
 
     /// Ends what waits at a listener that accepts no more.

@@ -14,6 +14,7 @@ mod bosh_limits;
 mod bosh_requests;
 mod bounded;
 mod closing;
+mod links;
 mod memory;
 mod proxied;
 mod reading;

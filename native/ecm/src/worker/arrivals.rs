@@ -10,6 +10,7 @@ use crate::net;
 use crate::settings::Balance;
 use megaphone_proto::link::{Open, OpenError, Reason};
 use megaphone_proto::proxy::{self, Address, Header, MAX_V2};
+use megaphone_proto::time::Time;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::net::{IpAddr, SocketAddr};
@@ -128,7 +129,7 @@ impl Worker {
             tracing::debug!(%error, "a client's connection can't be watched");
             self.refuse(key.slot, "its connection can't be watched");
         } else if let Some(timeout) = header_timeout {
-            self.timers.set(self.now.after(timeout), Timer::Header, key);
+            self.set_timer(key, Timer::Header, timeout);
         } else {
             self.place_or_wait(key, WAIT);
         }
@@ -175,7 +176,7 @@ impl Worker {
             let listener = self.listeners.get(usize::from(client.listener));
             let patience = listener.and_then(|listener| listener.plan.settings.proxy_protocol.as_ref());
             let patience = patience.map_or(KEEP, |proxy| proxy.header_timeout);
-            self.timers.set(self.now.after(patience), Timer::Keep, key);
+            self.set_timer(key, Timer::Keep, patience);
             self.look_at(key);
         } else {
             self.place_or_wait(key, WAIT);
@@ -208,7 +209,7 @@ impl Worker {
         if let Some(client) = self.clients.get_mut(slot) {
             client.phase = Phase::Kept;
         }
-        self.timers.set(self.now.after(KEEP), Timer::Keep, key);
+        self.set_timer(key, Timer::Keep, KEEP);
         // It may have said something that was not read.
         self.again.push(key);
         true
@@ -246,7 +247,7 @@ impl Worker {
             return;
         }
         self.waiting.push_back(key);
-        self.timers.set(self.now.after(patience), Timer::Wait, key);
+        self.set_timer(key, Timer::Wait, patience);
     }
 
     /// Tries again for those who wait.
@@ -305,6 +306,7 @@ impl Worker {
             // There are fewer links.
             client.link = u16::try_from(at).unwrap_or(u16::MAX);
             client.ungranted = 0;
+            client.due = None;
             client.set(Flags::UNANSWERED, false);
             self.look_at(key);
         }
@@ -374,11 +376,14 @@ impl Worker {
     }
 
     /// A client that was not placed or did not say who it is in time, and so on.
-    pub(super) fn handle_timer(&mut self, timer: Timer, key: Key) {
+    pub(super) fn handle_timer(&mut self, at: Time, timer: Timer, key: Key) {
         if !self.clients.has(key) {
             return;
         }
-        let Some(client) = self.clients.get_mut(key.slot) else { return };
+        let Some(client) = self.clients.get_mut(key.slot).filter(|client| client.due == Some(at)) else {
+            return;
+        };
+        // One that was set before may have the same time: the phase tells them apart.
         match (timer, client.phase) {
             (Timer::Header, Phase::Header) => self.refuse(key.slot, "the PROXY header did not come in time"),
             // Or a check that said nothing.
@@ -393,7 +398,7 @@ impl Worker {
             (Timer::Linger, Phase::Leaving) => {
                 let made_progress = std::mem::take(&mut client.ungranted) > 0;
                 if made_progress && !client.is_flushed() {
-                    self.timers.set(self.now.after(LINGER), Timer::Linger, key);
+                    self.set_timer(key, Timer::Linger, LINGER);
                 } else {
                     self.remove(key.slot);
                 }

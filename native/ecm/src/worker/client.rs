@@ -2,6 +2,7 @@
 
 use crate::net;
 use megaphone_proto::proxy::Addresses;
+use megaphone_proto::time::Time;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
@@ -56,6 +57,8 @@ pub(super) struct Client {
     flags: Flags,
     pub(super) received: u64,
     pub(super) sent: u64,
+    /// When its timer is over; others that were set before mean nothing.
+    pub(super) due: Option<Time>,
     /// What a proxy has said.
     pub(super) ends: Option<Box<Addresses>>,
     /// What the client's socket did not take. At most what the node may send.
@@ -81,6 +84,7 @@ impl Client {
             flags: Flags::default(),
             received: 0,
             sent: 0,
+            due: None,
             ends: None,
             kept: None,
         }

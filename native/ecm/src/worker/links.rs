@@ -368,7 +368,7 @@ impl Worker {
         if client.phase == Phase::Carried && !client.is(Flags::ASKED_TO_GO) {
             client.set(Flags::ASKED_TO_GO, true);
             let (stream, link) = (client.stream, usize::from(client.link));
-            self.timers.set(self.now.after(LINGER), Timer::Go, key);
+            self.set_timer(key, Timer::Go, LINGER);
             self.tell_link(link, |link| link.close(stream, Reason::Eof));
         } else if client.phase != Phase::Carried && client.phase != Phase::Leaving {
             self.leave(slot);

@@ -120,8 +120,8 @@ impl Worker {
     /// One measure of everything. Whether it is all over.
     fn turn(&mut self) -> bool {
         self.read_mail();
-        while let Some((timer, key)) = self.timers.due(self.now) {
-            self.handle_timer(timer, key);
+        while let Some((at, timer, key)) = self.timers.due(self.now) {
+            self.handle_timer(at, timer, key);
         }
         for at in 0..self.listeners.len() {
             self.accept(at);

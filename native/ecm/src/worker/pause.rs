@@ -12,7 +12,7 @@ pub(super) type Bounds = (Duration, Duration);
 /// Between attempts to resume a link.
 pub(super) const TO_RESUME: Bounds = (Duration::from_millis(100), Duration::from_secs(2));
 /// Between attempts to make one.
-pub(super) const TO_BEGIN: Bounds = (Duration::from_millis(500), Duration::from_secs(10));
+pub(super) const TO_BEGIN: Bounds = (Duration::from_millis(500), Duration::from_secs(5));
 
 impl Pause {
     /// It has come to something.

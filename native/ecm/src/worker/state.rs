@@ -187,6 +187,15 @@ impl Worker {
         self.drain_pace.max(LEAST_RATE.div_ceil(self.workers.into()))
     }
 
+    /// Sets the one timer that a client has.
+    pub(super) fn set_timer(&mut self, key: Key, timer: Timer, after: Duration) {
+        let at = self.now.after(after);
+        if let Some(client) = self.clients.get_mut(key.slot) {
+            client.due = Some(at);
+            self.timers.set(at, timer, key);
+        }
+    }
+
     /// Takes a client out, with its descriptor.
     pub(super) fn remove(&mut self, slot: u32) -> Option<OwnedFd> {
         let client = self.clients.remove(slot)?;
@@ -231,7 +240,7 @@ impl Worker {
         client.phase = Phase::Leaving;
         client.ungranted = 0;
         client.set(Flags::NODE_EOF, true);
-        self.timers.set(self.now.after(LINGER), Timer::Linger, key);
+        self.set_timer(key, Timer::Linger, LINGER);
         self.again.push(key);
         self.flushed(slot, Ok(0));
     }

@@ -20,7 +20,8 @@ pub(super) enum Timer {
     Linger,
 }
 
-/// By time. Those of clients that are gone, or beyond what they are about, stay until their time, within minutes.
+/// By time. Those of clients that are gone, or beyond what they are about, stay until their time,
+/// within minutes.
 #[derive(Default)]
 pub(super) struct Timers(BinaryHeap<Reverse<(Time, Timer, Key)>>);
 
@@ -33,10 +34,10 @@ impl Timers {
         self.0.peek().map(|Reverse((at, ..))| *at)
     }
 
-    pub(super) fn due(&mut self, now: Time) -> Option<(Timer, Key)> {
+    pub(super) fn due(&mut self, now: Time) -> Option<(Time, Timer, Key)> {
         if self.next()? > now {
             return None;
         }
-        self.0.pop().map(|Reverse((_, timer, key))| (timer, key))
+        self.0.pop().map(|Reverse(next)| next)
     }
 }
