@@ -7,8 +7,8 @@
 
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2]).
 -export([state_comes_back_equal/1, idle_process_packs_and_a_message_unpacks/1, process_dictionary_comes_back/1,
-         sys_sees_the_state/1, traced_process_stays_traced/1, code_change_gets_the_state/1, report_shows_the_state/1,
-         large_state_does_not_pack/1, switched_off_nothing_packs/1, throw_is_a_return_value/1,
+         sys_sees_the_state/1, traced_process_stays_traced/1, code_change_gets_the_state/1,
+         failed_code_change_is_told/1, report_shows_the_state/1, large_state_does_not_pack/1, switched_off_nothing_packs/1, throw_is_a_return_value/1,
          bytes_that_were_not_packed_are_refused/1]).
 -export([sessions_of_all_transports_pack/1, message_reaches_a_packed_session/1, packed_session_answers_ejabberd/1,
          packed_session_is_kicked/1, packed_session_is_stopped/1, packed_session_is_routed_to/1, reload_keeps_packed_sessions/1,
@@ -31,8 +31,8 @@ all() -> [{group, server}, {group, sessions}].
 groups() ->
     [{server, [],
       [state_comes_back_equal, idle_process_packs_and_a_message_unpacks, process_dictionary_comes_back,
-       sys_sees_the_state, traced_process_stays_traced, code_change_gets_the_state, report_shows_the_state,
-       large_state_does_not_pack, switched_off_nothing_packs, throw_is_a_return_value,
+       sys_sees_the_state, traced_process_stays_traced, code_change_gets_the_state, failed_code_change_is_told,
+       report_shows_the_state, large_state_does_not_pack, switched_off_nothing_packs, throw_is_a_return_value,
        bytes_that_were_not_packed_are_refused]},
      {sessions, [],
       [sessions_of_all_transports_pack, message_reaches_a_packed_session, packed_session_answers_ejabberd,
@@ -125,6 +125,17 @@ code_change_gets_the_state(_Config) ->
     ok = sys:resume(Server),
     ?assertEqual({changed, vsn, old, extra}, gen_server:call(Server, get)).
 
+%% As with gen_server: what is thrown counts as returned, and who asked for the change learns of anything else.
+failed_code_change_is_told(_Config) ->
+    Server = server(old, #{}),
+    ok = await_packed(Server),
+    ok = sys:suspend(Server),
+    ?assertMatch({error, _}, sys:change_code(Server, ?MODULE, vsn, {raise, error})),
+    ?assertMatch({error, _}, sys:change_code(Server, ?MODULE, vsn, {raise, exit})),
+    ?assertEqual(ok, sys:change_code(Server, ?MODULE, vsn, {raise, throw})),
+    ok = sys:resume(Server),
+    ?assertEqual(thrown, gen_server:call(Server, get)).
+
 %% As gen_server's, with the state and the message.
 report_shows_the_state(_Config) ->
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
@@ -184,6 +195,7 @@ handle_cast({throw, Result}, _State) -> throw(Result);
 handle_cast(crash, _State) -> error(crashed).
 handle_info({add, Head}, State) -> {noreply, [Head | State], hibernate}.
 terminate(Reason, State) -> get(test) ! {terminated, Reason, State}.
+code_change(_OldVsn, _State, {raise, Class}) -> erlang:raise(Class, {ok, thrown}, []);
 code_change(OldVsn, State, Extra) -> {ok, {changed, OldVsn, State, Extra}}.
 
 %% A handler of logger.
