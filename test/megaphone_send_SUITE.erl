@@ -43,12 +43,23 @@ end_per_group(_Variant, Config) -> megaphone_ct_sessions:stop(Config).
 
 %% --- a client that does not read
 
+%% Where nothing bounds the time: by an option, and by default with ejabberd before 25.10. A later one cuts it.
 client_that_reads_late_gets_everything(Config) ->
-    {Socket, Jid} = online(Config, c2s_port(Config)),
-    ok = fill(Config, Jid, 1, 300, 40_000),
+    Port = megaphone_ct_node:free_port(),
+    Listener = megaphone_ct_sessions:listener(Config, Port, ["send_timeout: infinity"]),
+    ok = megaphone_ct_node:reload(ejabberd(Config), [Listener]),
+    {Patient, PatientJid} = online(Config, Port),
+    {Default, DefaultJid} = online(Config, c2s_port(Config)),
+    [ok = fill(Config, Jid, 1, 300, 40_000) || Jid <- [PatientJid, DefaultJid]],
     receive after ?LONG -> ok end,
-    ?assertEqual(lists:seq(1, 300), read_ids(Socket, 300)),
-    ok = gen_tcp:close(Socket).
+    ?assertEqual(lists:seq(1, 300), read_ids(Patient, 300)),
+    {ok, Text} = call(Config, application, get_key, [ejabberd, vsn]),
+    case megaphone_ejabberd_versions:parse(Text) of
+        {ok, Version} when Version < {25, 10} -> ?assertEqual(lists:seq(1, 300), read_ids(Default, 300));
+        {ok, _} -> ?assertError({badmatch, {error, closed}}, read_ids(Default, 300))
+    end,
+    [ok = gen_tcp:close(Socket) || Socket <- [Patient, Default]],
+    ok = megaphone_ct_node:reload(ejabberd(Config), []).
 
 %% The option send_timeout. What the kernel took is lost, as with any TCP connection; the rest is there at the next login.
 client_that_takes_nothing_is_cut(Config) ->
