@@ -77,7 +77,7 @@ serve(ListenSocket, Options) ->
     Common = common_options([{send_timeout, SendTimeout} | Options]),
     Mode = case raw_options(Options) of
         [] -> http_mode(Options);
-        Raw -> warn(Raw, ListenSocket), #{mode => raw}
+        Raw -> warn(Raw, ListenSocket), #{mode => raw, local_awaits_input => true}
     end,
     megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, maps:merge(Common, Mode)).
 

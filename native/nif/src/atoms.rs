@@ -20,5 +20,5 @@ rustler::atoms! {
     forwarded_for, from, header_timeout, host, http_bind, lang, large, max_concat, max_inactivity, max_pause,
     max_stanza, origins, path, peer, ping_interval, response_headers, routes, stanza_timeout, transport,
     unlimited, more, register_failed, max_descriptor, websocket, websocket_timeout, xmpp, bytes, bytes_per_session, sessions,
-    not_trusted, proxy_protocol, proxy_refused, timeout,
+    not_trusted, proxy_protocol, proxy_refused, timeout, local_awaits_input,
 }

@@ -90,6 +90,8 @@ fn set_listener_option(config: &mut ListenerConfig, key: Atom, value: Term<'_>) 
         config.response_headers = value.decode::<Binary<'_>>()?.to_vec();
     } else if key == atoms::proxy_protocol() {
         config.proxy_protocol = proxy_protocol(value)?;
+    } else if key == atoms::local_awaits_input() {
+        config.local_awaits_input = value.decode()?;
     } else if key != atoms::mode() && key != atoms::starter() {
         return Err(Error::BadArg);
     }
