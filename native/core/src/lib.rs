@@ -49,6 +49,7 @@ mod wheel;
 
 pub use attached::{PollOutcome, ReadOutcome, Received, SendfileOutcome, WriteOutcome};
 pub use carrier::{Address, Shutdown};
+pub use ended::Belongings;
 pub use error::Error;
 pub use host::{Event, Host, Notice, Owned, ProxyRefusal, Sink};
 pub use id::{Conn, ListenerId};

@@ -10,7 +10,9 @@ use crate::connection::Connection;
 use crate::cx::Fate;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::host::{Host, Owned, Sink};
+#[cfg(feature = "fault-injection")]
+use crate::host::Owned;
+use crate::host::{Host, Sink};
 use crate::id::{Conn, ListenerId};
 use crate::options::{Delivery, Opt};
 use crate::reactor::Reactor;
