@@ -45,6 +45,7 @@ mod stats;
 mod store;
 mod system;
 mod transport;
+mod waste;
 mod wheel;
 
 pub use attached::{PollOutcome, ReadOutcome, Received, SendfileOutcome, WriteOutcome};
