@@ -298,7 +298,7 @@ session_with_contacts_packs(Config) ->
 contact(N) -> ["friend", integer_to_list(erlang:phash2({N, ?MODULE})), "@localhost"].
 
 pack_is_an_option(Config) ->
-    Values = [{"true", true}, {"false", false}, {"on", true}, {"off", false}, {"2000", true}, {"1000", false}],
+    Values = [{"true", true}, {"false", false}, {"on", true}, {"off", false}, {"3000", true}, {"1000", false}],
     Listeners = [{megaphone_ct_node:free_port(), Value, Packs} || {Value, Packs} <- Values],
     ok = megaphone_ct_node:reload(ejabberd(Config), [
         megaphone_ct_sessions:listener(Config, proplists:get_value(port, Config), ["hibernate_after: 1"]) |
