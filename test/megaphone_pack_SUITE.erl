@@ -8,8 +8,8 @@
 -export([all/0, groups/0, suite/0, init_per_group/2, end_per_group/2]).
 -export([state_comes_back_equal/1, idle_process_packs_and_a_message_unpacks/1, process_woken_soon_sleeps_unpacked/1,
          process_woken_soon_packs_when_it_has_slept/1, timer_of_a_process_that_is_awake_is_no_message/1,
-         process_dictionary_comes_back/1,
-         sys_sees_the_state/1, traced_process_stays_traced/1, code_change_gets_the_state/1, report_shows_the_state/1,
+         process_dictionary_comes_back/1, sys_sees_the_state/1, traced_process_stays_traced/1,
+         code_change_gets_the_state/1, failed_code_change_is_told/1, report_shows_the_state/1,
          large_state_does_not_pack/1, switched_off_nothing_packs/1, throw_is_a_return_value/1,
          bytes_that_were_not_packed_are_refused/1]).
 -export([sessions_of_all_transports_pack/1, message_reaches_a_packed_session/1, packed_session_answers_ejabberd/1,
@@ -35,7 +35,8 @@ groups() ->
       [state_comes_back_equal, idle_process_packs_and_a_message_unpacks, process_woken_soon_sleeps_unpacked,
        process_woken_soon_packs_when_it_has_slept, timer_of_a_process_that_is_awake_is_no_message,
        process_dictionary_comes_back,
-       sys_sees_the_state, traced_process_stays_traced, code_change_gets_the_state, report_shows_the_state,
+       sys_sees_the_state, traced_process_stays_traced, code_change_gets_the_state, failed_code_change_is_told,
+       report_shows_the_state,
        large_state_does_not_pack, switched_off_nothing_packs, throw_is_a_return_value,
        bytes_that_were_not_packed_are_refused]},
      {sessions, [],
@@ -154,6 +155,17 @@ code_change_gets_the_state(_Config) ->
     ok = sys:resume(Server),
     ?assertEqual({changed, vsn, old, extra}, gen_server:call(Server, get)).
 
+%% As with gen_server: what is thrown counts as returned, and who asked for the change learns of anything else.
+failed_code_change_is_told(_Config) ->
+    Server = server(old, #{}),
+    ok = await_packed(Server),
+    ok = sys:suspend(Server),
+    ?assertMatch({error, _}, sys:change_code(Server, ?MODULE, vsn, {raise, error})),
+    ?assertMatch({error, _}, sys:change_code(Server, ?MODULE, vsn, {raise, exit})),
+    ?assertEqual(ok, sys:change_code(Server, ?MODULE, vsn, {raise, throw})),
+    ok = sys:resume(Server),
+    ?assertEqual(thrown, gen_server:call(Server, get)).
+
 %% As gen_server's, with the state and the message.
 report_shows_the_state(_Config) ->
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
@@ -213,6 +225,7 @@ handle_cast({throw, Result}, _State) -> throw(Result);
 handle_cast(crash, _State) -> error(crashed).
 handle_info({add, Head}, State) -> {noreply, [Head | State], hibernate}.
 terminate(Reason, State) -> get(test) ! {terminated, Reason, State}.
+code_change(_OldVsn, _State, {raise, Class}) -> erlang:raise(Class, {ok, thrown}, []);
 code_change(OldVsn, State, Extra) -> {ok, {changed, OldVsn, State, Extra}}.
 
 %% A handler of logger.
@@ -315,7 +328,7 @@ session_with_contacts_packs(Config) ->
 contact(N) -> ["friend", integer_to_list(erlang:phash2({N, ?MODULE})), "@localhost"].
 
 pack_is_an_option(Config) ->
-    Values = [{"true", true}, {"false", false}, {"on", true}, {"off", false}, {"2000", true}, {"1000", false}],
+    Values = [{"true", true}, {"false", false}, {"on", true}, {"off", false}, {"3000", true}, {"1000", false}],
     Listeners = [{megaphone_ct_node:free_port(), Value, Packs} || {Value, Packs} <- Values],
     ok = megaphone_ct_node:reload(ejabberd(Config), [
         megaphone_ct_sessions:listener(Config, proplists:get_value(port, Config), ["hibernate_after: 1", "pack_after: 1"]) |

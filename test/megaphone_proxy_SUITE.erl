@@ -6,8 +6,8 @@
 -export([wrong_passwords_lock_out_their_client_alone/1, sessions_have_their_clients_address/1,
          forwarded_for_is_a_trusted_clients/1, health_checks_leave_no_trace/1]).
 -export([who_is_not_trusted_is_refused/1, what_has_no_header_is_refused/1, handlers_see_the_headers_address/1,
-         stock_c2s_sees_the_headers_address/1, stock_http_sees_the_headers_address/1,
-         proxies_that_are_named_go_before_accept_interval/1]).
+         stock_c2s_sees_the_headers_address/1, health_checks_of_stock_modules_leave_no_trace/1,
+         stock_http_sees_the_headers_address/1, proxies_that_are_named_go_before_accept_interval/1]).
 -export([documentation_shows_what_is_tested/1, library_takes_headers/1, library_refuses_bad_networks/1]).
 %% A handler.
 -export([tell_ends/1]).
@@ -32,8 +32,8 @@ groups() ->
      {nginx, [], proxied()},
      {bytes, [],
       [who_is_not_trusted_is_refused, what_has_no_header_is_refused, handlers_see_the_headers_address,
-       stock_c2s_sees_the_headers_address, stock_http_sees_the_headers_address,
-       proxies_that_are_named_go_before_accept_interval]},
+       stock_c2s_sees_the_headers_address, health_checks_of_stock_modules_leave_no_trace,
+       stock_http_sees_the_headers_address, proxies_that_are_named_go_before_accept_interval]},
      {library, [], [documentation_shows_what_is_tested, library_takes_headers, library_refuses_bad_networks]}].
 
 proxied() ->
@@ -238,11 +238,7 @@ api_status(Port) ->
 
 %% A c2s that does STARTTLS itself is stock's, on one of Megaphone's sockets.
 stock_c2s_sees_the_headers_address(Config) ->
-    Port = megaphone_ct_node:free_port(),
-    Lines = ["use_proxy_protocol: true", "starttls: true", "starttls_required: true"],
-    Listener = ["  -\n    port: ", integer_to_list(Port), "\n    ip: \"127.0.0.1\"\n    module: megaphone_c2s\n",
-                [["    ", Line, "\n"] || Line <- Lines]],
-    ok = megaphone_ct_node:reload(ejabberd(Config), [Listener]),
+    Port = stock_c2s(Config),
     Certificate = megaphone_ct_node:certificate(ejabberd(Config)),
     Proxied = megaphone_ct_proxy:with_header(Port, ?HEADER),
     Client = megaphone_ct_client:slixmpp(Proxied, account(Config), [Certificate]),
@@ -250,6 +246,37 @@ stock_c2s_sees_the_headers_address(Config) ->
     ?assertEqual({"c2s_tls", "192.0.2.7", 56324}, session_info(Config, Jid)),
     ?assertMatch([_], megaphone_ct_node:log(ejabberd(Config), "Accepted connection 192.0.2.7:56324 -> 198.51.100.1:443")),
     ok = megaphone_ct_client:quit(Client).
+
+%% Its port.
+stock_c2s(Config) ->
+    Port = megaphone_ct_node:free_port(),
+    Lines = ["use_proxy_protocol: true", "starttls: true", "starttls_required: true"],
+    Listener = ["  -\n    port: ", integer_to_list(Port), "\n    ip: \"127.0.0.1\"\n    module: megaphone_c2s\n",
+                [["    ", Line, "\n"] || Line <- Lines]],
+    ok = megaphone_ct_node:reload(ejabberd(Config), [Listener]),
+    Port.
+
+health_checks_of_stock_modules_leave_no_trace(Config) ->
+    leaves_no_trace(Config, stock_c2s(Config)),
+    Port = megaphone_ct_node:free_port(),
+    ok = megaphone_ct_node:reload(ejabberd(Config), [api_listener(Port, "    tls: true\n")]),
+    leaves_no_trace(Config, Port).
+
+leaves_no_trace(Config, Port) ->
+    Before = length(megaphone_ct_node:log(ejabberd(Config), ".")),
+    {ok, Check} = gen_tcp:connect(?LOOPBACK, Port, [binary], ?TIMEOUT),
+    ok = gen_tcp:send(Check, "PROXY UNKNOWN\r\n"),
+    ok = gen_tcp:close(Check),
+    await_closed(Config, Port),
+    ?assertEqual([], lists:nthtail(Before, megaphone_ct_node:log(ejabberd(Config), "."))).
+
+%% Until the one connection that it has accepted is closed.
+await_closed(Config, Port) ->
+    Listeners = call(Config, megaphone, listeners, []),
+    case [Listener || #{sockname := {_, At}} = Listener <- Listeners, At =:= Port] of
+        [#{accepted := 1, connections := 0}] -> ok;
+        _ -> receive after 20 -> await_closed(Config, Port) end
+    end.
 
 %% So is an ejabberd_http that does TLS itself. The header is in the clear, before it.
 stock_http_sees_the_headers_address(Config) ->

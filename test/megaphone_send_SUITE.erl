@@ -9,7 +9,7 @@
          log_names_the_process_of_a_session_over_http/1, undelivered_features_are_no_error/1,
          stopped_mod_bosh_makes_no_sessions/1, listener_with_tls_is_told_of/1, sessions_on_another_inet_backend/1]).
 %% Called in ejabberd's node.
--export([route/4]).
+-export([route/5]).
 
 -include_lib("stdlib/include/assert.hrl").
 
@@ -43,12 +43,23 @@ end_per_group(_Variant, Config) -> megaphone_ct_sessions:stop(Config).
 
 %% --- a client that does not read
 
+%% Where nothing bounds the time: by an option, and by default with ejabberd before 25.10. A later one cuts it.
 client_that_reads_late_gets_everything(Config) ->
-    {Socket, Jid} = online(Config, c2s_port(Config)),
-    ok = fill(Config, Jid, 1, 300, 40_000),
+    Port = megaphone_ct_node:free_port(),
+    Listener = megaphone_ct_sessions:listener(Config, Port, ["send_timeout: infinity"]),
+    ok = megaphone_ct_node:reload(ejabberd(Config), [Listener]),
+    {Patient, PatientJid} = online(Config, Port),
+    {Default, DefaultJid} = online(Config, c2s_port(Config)),
+    [ok = fill(Config, Jid, 1, 300, 40_000) || Jid <- [PatientJid, DefaultJid]],
     receive after ?LONG -> ok end,
-    ?assertEqual(lists:seq(1, 300), read_ids(Socket, 300)),
-    ok = gen_tcp:close(Socket).
+    ?assertEqual(lists:seq(1, 300), read_ids(Patient, 300)),
+    {ok, Text} = call(Config, application, get_key, [ejabberd, vsn]),
+    case megaphone_ejabberd_versions:parse(Text) of
+        {ok, Version} when Version < {25, 10} -> ?assertEqual(lists:seq(1, 300), read_ids(Default, 300));
+        {ok, _} -> ?assertError({badmatch, {error, closed}}, read_ids(Default, 300))
+    end,
+    [ok = gen_tcp:close(Socket) || Socket <- [Patient, Default]],
+    ok = megaphone_ct_node:reload(ejabberd(Config), []).
 
 %% The option send_timeout. What the kernel took is lost, as with any TCP connection; the rest is there at the next login.
 client_that_takes_nothing_is_cut(Config) ->
@@ -61,10 +72,11 @@ client_that_takes_nothing_is_cut(Config) ->
     ok = megaphone_ct_node:reload(ejabberd(Config), []).
 
 %% Small ones behind the large ones that fill the connection: more than the node's max_fsm_queue, which is 1000.
+%% Headlines, which nobody stores: a user's store has room for a hundred messages, and counts them for each that comes.
 more_than_max_fsm_queue_is_stored(Config) ->
     {_Socket, Jid} = online(Config, c2s_port(Config)),
     ok = fill(Config, Jid, 1, 100, 100_000),
-    ok = fill(Config, Jid, 101, 1200, 1),
+    ok = call(Config, ?MODULE, route, [list_to_binary(Jid), <<"headline">>, 101, 1200, 1]),
     ok = ended(Config, Jid),
     %% The user may have a hundred of them.
     ok = assert_stored_up_to(Config, Jid, 100).
@@ -89,7 +101,7 @@ messages_behind_a_closed_connection_are_stored(Config) ->
     Session = megaphone_ct_sessions:session(Config, Jid),
     ok = call(Config, sys, suspend, [Session]),
     ok = megaphone_ct_xmpp:reset(Socket),
-    ok = call(Config, ?MODULE, route, [list_to_binary(Jid), 1, 50, 10]),
+    ok = call(Config, ?MODULE, route, [list_to_binary(Jid), <<"chat">>, 1, 50, 10]),
     ok = call(Config, sys, resume, [Session]),
     ok = ended(Config, Jid),
     ok = assert_stored_up_to(Config, Jid, 50).
@@ -109,7 +121,7 @@ ended(Config, Jid) ->
 
 %% Routes messages, of which not all can be sent: the session's process waits.
 fill(Config, Jid, First, Last, Bytes) ->
-    ok = call(Config, ?MODULE, route, [list_to_binary(Jid), First, Last, Bytes]).
+    ok = call(Config, ?MODULE, route, [list_to_binary(Jid), <<"chat">>, First, Last, Bytes]).
 
 %% Some were sent, all others are there, in their order, and there are some.
 assert_stored_up_to(Config, Jid, Last) ->
@@ -149,13 +161,13 @@ ids(Bytes) ->
             {[], binary:part(Bytes, byte_size(Bytes) - Kept, Kept)}
     end.
 
-%% Routes chat messages with these numbers to a full JID.
--spec route(binary(), pos_integer(), pos_integer(), pos_integer()) -> ok.
-route(Jid, First, Last, Bytes) ->
+%% Routes messages with these numbers to a full JID.
+-spec route(binary(), Type :: binary(), pos_integer(), pos_integer(), pos_integer()) -> ok.
+route(Jid, Type, First, Last, Bytes) ->
     Body = {xmlel, <<"body">>, [], [{xmlcdata, binary:copy(<<"x">>, Bytes)}]},
     lists:foreach(
         fun(Number) ->
-            Attributes = [{<<"from">>, <<"sender@localhost/test">>}, {<<"to">>, Jid}, {<<"type">>, <<"chat">>},
+            Attributes = [{<<"from">>, <<"sender@localhost/test">>}, {<<"to">>, Jid}, {<<"type">>, Type},
                           {<<"id">>, integer_to_binary(Number)}],
             ejabberd_router:route(xmpp:decode({xmlel, <<"message">>, Attributes, [Body]}, <<"jabber:client">>, []))
         end,

@@ -19,12 +19,23 @@ const client = XMPP.createClient({
 
 let condition;
 let isCut = false;
+// A session is online when the server has handled the presence, and where it offers stream management (XEP-0198) has enabled
+// that as well: stanza asks for it after the presence, and can't resume a session whose identifier it has not got yet.
+let isEchoed = false;
+let isManaged = true;
+const online = () => { if (isEchoed && isManaged) emit('online', client.jid); };
+client.on('features', ({ streamManagement }) => { isEchoed = false; isManaged = !streamManagement; });
+client.on('sm', ({ type }) => {
+    if (type !== 'enabled' && type !== 'resumed') return;
+    isManaged = true;
+    online();
+});
 client.on('session:started', () => client.sendPresence());
 client.on('stream:management:resumed', () => emit('resumed'));
 client.on('presence', ({ type = 'available', from }) => {
-    // The server has handled the presence when it echoes it to this resource.
-    if (from === client.jid) emit('online', client.jid);
-    else emit('presence', type, from);
+    if (from !== client.jid) return emit('presence', type, from);
+    isEchoed = true;
+    online();
 });
 client.on('message', ({ type, from, body }) => { if (body) emit(type === 'groupchat' ? type : 'message', from, body); });
 client.on('carbon:received', ({ carbon: { forward: { message } } }) => emit('carbon', message.from, message.body));

@@ -82,6 +82,8 @@
     max_stanza => pos_integer(),                        % mode xmpp
     proxy_protocol => boolean() | [{inet:ip_address(), 0..128}],  % see megaphone:options(); not in mode accept
     link_name => binary(),
+    %% Mode raw behind a proxy: the handler of a connection of the proxy's own (LOCAL) starts with its first byte.
+    local_awaits_input => boolean(),
     routes => [{Path :: binary(), websocket | bosh}],   % mode http: paths that need no handler, compared as ejabberd_http does
     response_headers => binary(),                       % mode http: lines with their ends, for answers from here
     atom() => term()

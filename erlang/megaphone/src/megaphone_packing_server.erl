@@ -164,9 +164,15 @@ system_terminate(Reason, _Parent, Debug, {State, _Time, Loop}) ->
 
 -spec system_code_change(misc(), module(), term(), term()) -> {ok, misc()} | term().
 system_code_change({State, Time, #loop{module = Module} = Loop}, _Module, OldVsn, Extra) ->
-    case catch Module:code_change(OldVsn, State, Extra) of
+    case changed(Module, OldVsn, State, Extra) of
         {ok, NewState} -> {ok, {NewState, Time, Loop}};
         Other -> Other
+    end.
+
+%% What is thrown is returned, as in gen_server. sys answers its caller what was raised otherwise, and the process goes on.
+changed(Module, OldVsn, State, Extra) ->
+    try Module:code_change(OldVsn, State, Extra)
+    catch throw:Returned -> Returned
     end.
 
 -spec system_get_state(misc()) -> {ok, term()}.

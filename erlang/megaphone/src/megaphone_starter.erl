@@ -19,7 +19,8 @@
 %% is tagged with start starts the process itself, as ejabberd's listener modules do; it runs in the starter and must
 %% not wait for anything. {ok, Pid}: that process is the owner from then on. Nobody becomes it by using the socket; one
 %% that has to be it before the function returns is handed the connection by gen_tcp:controlling_process/2. ignore: there
-%% is to be no process, and the connection closes; so it does after anything else, which is logged.
+%% is to be no process, and the connection closes; so it does after anything else, which is logged. It runs again for the
+%% same connection, by another name, when the starter dies before there is an owner (docs/erlang-api.md).
 -type handler() ::
     fun((megaphone:socket()) -> term())
     | {module(), atom(), [term()]}

@@ -117,7 +117,9 @@ raw_options(Options) ->
       delivery => binary,
       send_timeout => proplists:get_value(send_timeout, Options),
       send_timeout_close => true,
-      proxy_protocol => megaphone_ejabberd_listener:proxy_protocol(Options)}.
+      proxy_protocol => megaphone_ejabberd_listener:proxy_protocol(Options),
+      %% A proxy's health check is no connection for the log.
+      local_awaits_input => true}.
 
 %% --- sessions
 

@@ -84,7 +84,7 @@ serve(ListenSocket, Options) ->
     Common = maps:merge(common_options([{send_timeout, SendTimeout} | Options]), megaphone_ecm:name(?ECM_NAME, Options)),
     Mode = case raw_options(Options) of
         [] -> http_mode(Options);
-        Raw -> warn(Raw, ListenSocket), #{mode => raw}
+        Raw -> warn(Raw, ListenSocket), #{mode => raw, local_awaits_input => true}
     end,
     megaphone_ejabberd_listener:serve(?MODULE, ListenSocket, Handlers, maps:merge(Common, Mode)).
 

@@ -24,7 +24,6 @@ use crate::role::{Next, Role, first_role, proxy};
 use crate::stats::ConnectionInfo;
 use crate::store::{Pending, Store};
 use crate::transport::Transport;
-use bytes::BytesMut;
 use megaphone_proto::time::Time;
 use std::sync::Arc;
 
@@ -32,6 +31,12 @@ use std::sync::Arc;
 pub(crate) struct Connection<H: Host> {
     transport: Transport<H>,
     role: Role<H>,
+}
+
+impl<H: Host> Drop for Connection<H> {
+    fn drop(&mut self) {
+        self.transport.discard_inbound();
+    }
 }
 
 impl<H: Host> Connection<H> {
@@ -205,7 +210,7 @@ impl<H: Host> Connection<H> {
             stream.say_goodbye(&mut self.transport);
         }
         self.let_go(cx);
-        self.transport.inbound = BytesMut::new();
+        self.transport.discard_inbound();
         if self.transport.fault.is_some() {
             return Fate::Gone;
         }

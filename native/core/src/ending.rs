@@ -2,7 +2,7 @@
 
 use crate::connection::Connection;
 use crate::cx::{Cx, Fate};
-use crate::ended::Share;
+use crate::ended::{Belongings, Share};
 use crate::engine::{Engine, Stored};
 use crate::host::{Host, Owned, Sink};
 use crate::id::Conn;
@@ -10,13 +10,12 @@ use crate::session::BoshSession;
 use crate::store::{Busy, Pending};
 
 impl<H: Host> Engine<H> {
-    /// Hands over what ends with a process. Takes no longer for a longer list.
-    pub(crate) fn process_ended(&self, process: H::Process, owned: Vec<Owned>) {
-        let only = match owned[..] {
-            [] => return,
-            [one] => Some(self.shard_of(one)),
-            _ => None,
-        };
+    /// Hands over what ends with a process. Takes no longer where that is more.
+    pub(crate) fn process_ended(&self, process: H::Process, owned: Belongings) {
+        if owned.is_empty() {
+            return;
+        }
+        let only = owned.only().map(|one| self.shard_of(one));
         let share = Share::each(process, owned);
         for (index, shard) in self.shards.iter().enumerate() {
             if only.is_none_or(|only| only == index) {

@@ -26,7 +26,7 @@ pub trait Host: Send + Sync + Sized + 'static {
 }
 
 /// What ends with its owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Owned {
     /// A connection.
     Connection(Conn),

@@ -53,7 +53,7 @@ impl Conn {
 }
 
 /// Names one listener, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub u32);
 
 #[cfg(test)]

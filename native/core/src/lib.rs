@@ -51,10 +51,12 @@ mod store;
 mod stream_end;
 mod system;
 mod transport;
+mod waste;
 mod wheel;
 
 pub use attached::{PollOutcome, ReadOutcome, Received, WriteOutcome};
 pub use carrier::{Address, Shutdown};
+pub use ended::Belongings;
 pub use error::Error;
 pub use host::{Event, Host, Notice, Owned, ProxyRefusal, Sink};
 pub use id::{Conn, ListenerId};

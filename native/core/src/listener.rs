@@ -65,6 +65,10 @@ pub struct ListenerConfig {
     pub response_headers: Vec<u8>,
     /// Connections begin with a PROXY header, and have its addresses. Not in mode Accept. Default none: they do not.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// In mode Raw with `proxy_protocol`: the handler of a connection that the proxy has opened for itself starts with the
+    /// first byte behind the header, and until then it may be silent as long as the header may take. So a check that
+    /// somebody listens starts none. Default false: it starts behind the header.
+    pub local_awaits_input: bool,
     /// The socket is the owner's alone: at its end nothing listens any more, though another descriptor of the socket may be
     /// closed later. Default false: who has another descriptor goes on.
     pub shut_with_owner: bool,
@@ -89,6 +93,7 @@ impl Default for ListenerConfig {
             routes: Vec::new(),
             response_headers: Vec::new(),
             proxy_protocol: None,
+            local_awaits_input: false,
             shut_with_owner: false,
             options: SocketOptions::default(),
         }

@@ -1,6 +1,7 @@
 //! Output that the socket did not take at once.
 
 use crate::carrier::Carrier;
+use crate::waste;
 use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -94,6 +95,14 @@ impl Outbound {
     }
 }
 
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            waste::discard(queue.len, queue);
+        }
+    }
+}
+
 impl Queue {
     /// At most `most` bytes of the oldest piece.
     fn front(&self, most: usize) -> &[u8] {
@@ -143,6 +152,32 @@ mod tests {
             n += rustix::io::read(&theirs, &mut got[n..]).unwrap();
         }
         assert_eq!((got[0], got[1], got[100_000], got[100_001]), (b'a', b'b', b'b', b'c'));
+    }
+
+    /// What holds a chunk's bytes tells where it was freed.
+    struct Owner(Vec<u8>, std::sync::mpsc::Sender<std::thread::ThreadId>);
+
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            self.1.send(std::thread::current().id()).unwrap();
+        }
+    }
+
+    #[test]
+    fn much_output_that_is_given_up_is_not_freed_by_who_gives_it_up() {
+        let (sender, freed) = std::sync::mpsc::channel();
+        for (bytes, is_freed_here) in [(1000, true), (1024 * 1024, false)] {
+            let mut outbound = Outbound::default();
+            outbound.queue_chunk(Bytes::from_owner(Owner(vec![0; bytes], sender.clone())));
+            drop(outbound);
+            assert_eq!(freed.recv().unwrap() == std::thread::current().id(), is_freed_here);
+        }
     }
 
     #[test]

@@ -273,7 +273,11 @@ impl<H: Host> Reactor<H> {
         let engine = Arc::clone(&self.engine);
         while let Some(share) = self.ended.front_mut() {
             match share.take() {
-                None => drop(self.ended.pop_front()),
+                None => {
+                    if share.free_one() {
+                        self.ended.pop_front();
+                    }
+                }
                 Some(owned) if engine.shard_of(owned) != self.index => {}
                 Some(owned) => {
                     if engine.end_owned(owned, share.process(), &mut *self.sink).is_err() {

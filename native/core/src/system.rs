@@ -11,7 +11,9 @@ use crate::connection::Connection;
 use crate::cx::Fate;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::host::{Host, Owned, Sink};
+#[cfg(feature = "fault-injection")]
+use crate::host::Owned;
+use crate::host::{Host, Sink};
 use crate::id::{Conn, ListenerId};
 use crate::link_registry::LinkRegistry;
 use crate::options::{Delivery, Opt};

@@ -11,6 +11,7 @@ use crate::options::{Opt, SocketOptions};
 use crate::outbound::Outbound;
 use crate::stats::Traffic;
 use crate::store::Pending;
+use crate::waste;
 use bytes::{Bytes, BytesMut};
 use megaphone_proto::proxy;
 use megaphone_proto::time::Time;
@@ -215,6 +216,12 @@ impl<H: Host> Transport<H> {
     }
 
     // --- the rest
+
+    /// What was not read is nobody's any more.
+    pub(crate) fn discard_inbound(&mut self) {
+        let inbound = std::mem::take(&mut self.inbound);
+        waste::discard(inbound.capacity(), inbound);
+    }
 
     pub(crate) fn set_deadline(&mut self, cx: &Cx<'_, H>, after: Duration) {
         self.deadline = Some(cx.deadline(after));

@@ -3,7 +3,7 @@
 use crate::atoms;
 use crate::monitors::{self, Entry};
 use crate::terms::{self, session_term, socket_term};
-use megaphone_core::{Conn, Event, Host, ListenerId, Notice, Owned, Sink, XmppId};
+use megaphone_core::{Belongings, Conn, Event, Host, ListenerId, Notice, Owned, Sink, XmppId};
 use parking_lot::Mutex;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -11,7 +11,6 @@ use rustix::pipe::PipeFlags;
 use rustler::env::{OwnedEnv, SavedTerm};
 use rustler::types::atom::Atom;
 use rustler::{Encoder, Env, LocalPid, Monitor, Reference, Resource, ResourceArc, Term};
-use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -150,7 +149,7 @@ pub(crate) fn send_deferred(env: Env<'_>) -> bool {
 static LISTENER_OWNERS: LazyLock<Mutex<HashMap<ListenerId, LocalPid>>> = LazyLock::new(Mutex::default);
 
 /// Who is told that a process has ended, and what it was watched for.
-type Down = fn(LocalPid, Vec<Owned>, &[ListenerId]);
+type Down = fn(LocalPid, Belongings, &[ListenerId]);
 
 static DOWN: OnceLock<Down> = OnceLock::new();
 
@@ -181,7 +180,7 @@ pub(crate) struct Watches {
 
 struct Watch {
     monitor: Monitor,
-    subjects: SmallVec<[Owned; 1]>,
+    subjects: Belongings,
 }
 
 #[rustler::resource_impl]
@@ -192,7 +191,7 @@ impl Resource for Watches {
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let watch = self.by_process.lock().remove(&pid);
             if let (Some(watch), Some(down)) = (watch, DOWN.get()) {
-                down(pid, watch.subjects.into_vec(), &take_listeners(pid));
+                down(pid, watch.subjects, &take_listeners(pid));
             }
         }));
     }
@@ -233,11 +232,11 @@ fn add(env: Option<Env<'_>>, pid: LocalPid, subject: Owned) -> bool {
     let part = part(pid);
     let mut by_process = part.by_process.lock();
     if let Some(watch) = by_process.get_mut(&pid) {
-        watch.subjects.push(subject);
+        watch.subjects.insert(subject);
         return true;
     }
     let Some(monitor) = part.monitor(env, &pid) else { return false };
-    by_process.insert(pid, Watch { monitor, subjects: SmallVec::from_elem(subject, 1) });
+    by_process.insert(pid, Watch { monitor, subjects: [subject].into_iter().collect() });
     true
 }
 
@@ -245,9 +244,7 @@ fn remove(env: Option<Env<'_>>, pid: LocalPid, subject: Owned) {
     let part = part(pid);
     let mut by_process = part.by_process.lock();
     let Some(watch) = by_process.get_mut(&pid) else { return };
-    if let Some(at) = watch.subjects.iter().position(|other| *other == subject) {
-        watch.subjects.swap_remove(at);
-    }
+    watch.subjects.remove(subject);
     if watch.subjects.is_empty() {
         // False when it has fired already: `down` then finds nothing.
         part.demonitor(env, &watch.monitor);

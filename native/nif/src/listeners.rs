@@ -114,6 +114,8 @@ fn set_listener_option(config: &mut ListenerConfig, key: Atom, value: Term<'_>) 
         config.proxy_protocol = proxy_protocol(value)?;
     } else if key == atoms::link_name() {
         config.name = Some(link_name(value)?);
+    } else if key == atoms::local_awaits_input() {
+        config.local_awaits_input = value.decode()?;
     } else if key != atoms::mode() && key != atoms::starter() {
         return Err(Error::BadArg);
     }

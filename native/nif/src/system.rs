@@ -2,7 +2,7 @@
 
 use crate::atoms;
 use crate::host::{ErlangHost, Pid, on_down};
-use megaphone_core::{Config, ListenerId, Owned, System};
+use megaphone_core::{Belongings, Config, ListenerId, System};
 use rustler::{Error, LocalPid, NifResult};
 use std::sync::{Arc, OnceLock};
 
@@ -26,7 +26,7 @@ pub(crate) fn start(config: Config) -> std::io::Result<&'static Arc<System<Erlan
     Ok(SYSTEM.get_or_init(|| system))
 }
 
-fn process_down(pid: LocalPid, owned: Vec<Owned>, listeners: &[ListenerId]) {
+fn process_down(pid: LocalPid, owned: Belongings, listeners: &[ListenerId]) {
     if let Some(system) = SYSTEM.get() {
         system.process_ended(Pid(pid), owned, listeners);
     }

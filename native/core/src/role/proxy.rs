@@ -4,6 +4,7 @@ use super::{Next, first_role};
 use crate::carrier::Address;
 use crate::cx::Cx;
 use crate::host::{Host, ProxyRefusal};
+use crate::listener::Mode;
 use crate::transport::Transport;
 use bytes::Buf;
 use megaphone_proto::proxy;
@@ -34,11 +35,18 @@ pub(crate) fn on_input<H: Host>(
         transport.receive(buffer);
     }
     match proxy::parse(&transport.inbound) {
-        Ok(Some(header)) => become_known(transport, cx, header),
+        Ok(Some(header)) if !awaits_more(transport, &header) => become_known(transport, cx, header),
         Err(error) => refuse(transport, cx, ProxyRefusal::Header(error)),
-        Ok(None) if transport.flags.ended => Next::Gone,
-        Ok(None) => Next::look_if(transport.may_read()),
+        Ok(_) if transport.flags.ended => Next::Gone,
+        Ok(_) => Next::look_if(transport.may_read()),
     }
+}
+
+/// A connection of the proxy's own is none to be served until it says something, where the listener wants that.
+fn awaits_more<H: Host>(transport: &Transport<H>, header: &proxy::Header) -> bool {
+    let config = &transport.listener.config;
+    let is_local = config.mode == Mode::Raw && header.addresses.is_none();
+    config.local_awaits_input && is_local && transport.inbound.len() == header.len
 }
 
 /// What is behind the header is the role's.
@@ -53,7 +61,11 @@ fn become_known<H: Host>(transport: &mut Transport<H>, cx: &mut Cx<'_, H>, heade
 }
 
 pub(crate) fn on_timeout<H: Host>(transport: &mut Transport<H>, cx: &mut Cx<'_, H>) -> Next<H> {
-    refuse(transport, cx, ProxyRefusal::Timeout)
+    match proxy::parse(&transport.inbound) {
+        // A check that somebody listens: the proxy knows it now.
+        Ok(Some(_)) => Next::Gone,
+        _ => refuse(transport, cx, ProxyRefusal::Timeout),
+    }
 }
 
 fn refuse<H: Host>(transport: &mut Transport<H>, cx: &mut Cx<'_, H>, why: ProxyRefusal) -> Next<H> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::attached::Monitor;
 use crate::connection::{Polled, Read};
+use crate::ended::Belongings;
 use crate::host::Event;
 use crate::outbound::BYTES_A_HOLD;
 use crate::role::raw::Taken;
@@ -160,7 +161,7 @@ impl<H: Host> System<H> {
     /// To be called when a watched process has ended, with all that it was watched for. Only hands that over, in the same
     /// time for one as for a million: the shards' threads close what still is the process's. `listeners` are those of it
     /// whose ports are to be free when this returns: who starts the process again opens them.
-    pub fn process_ended(&self, process: H::Process, owned: Vec<Owned>, listeners: &[ListenerId]) {
+    pub fn process_ended(&self, process: H::Process, owned: Belongings, listeners: &[ListenerId]) {
         for id in listeners {
             self.engine.listener_owner_ended(*id);
         }

@@ -230,7 +230,7 @@ impl Node {
     /// Ends a process; the system learns of it as it does in Erlang.
     pub(crate) fn kill(&self, process: &Process) {
         let owned = self.kill_unseen(process);
-        self.system.process_ended(process.pid, owned, &[]);
+        self.system.process_ended(process.pid, owned.into_iter().collect(), &[]);
     }
 
     /// Ends a process; its monitors have yet to fire, for what is returned.

@@ -72,7 +72,7 @@ fn the_port_of_a_dead_process_is_free_at_once_and_who_waits_there_is_told() {
     let (waiter, wait) = waiter();
     let accepted = node.system.accept(port.id, acceptor.pid, || waiter, &mut node.sink());
     assert_eq!(accepted, Ok(None));
-    node.system.process_ended(owner.pid, vec![Owned::Listener(port.id)], &[port.id]);
+    node.system.process_ended(owner.pid, [Owned::Listener(port.id)].into_iter().collect(), &[port.id]);
     std::net::TcpListener::bind(port.address).expect("a free port");
     wait.woken();
     eventually("it is forgotten", || node.system.listener_info(port.id).is_err());
@@ -87,7 +87,7 @@ fn another_descriptor_of_the_socket_listens_on_unless_it_is_shut_with_its_owner(
         let address = other.local_addr().unwrap();
         let listening = ListenerConfig { shut_with_owner, ..ListenerConfig::default() };
         let id = node.system.listen(other.try_clone().unwrap().into(), listening, None).unwrap();
-        node.system.process_ended(owner.pid, vec![Owned::Listener(id)], &[id]);
+        node.system.process_ended(owner.pid, [Owned::Listener(id)].into_iter().collect(), &[id]);
         assert_eq!(std::net::TcpListener::bind(address).is_ok(), shut_with_owner);
         assert_eq!(TcpStream::connect(address).is_err(), shut_with_owner);
     }
@@ -181,8 +181,12 @@ fn another_owner_keeps_it_open() {
     node.kill(&first);
     // A monitor that fired before the connection changed hands. The one behind shows when it has been looked at.
     let (behind, gone) = node.raw(&stranger);
-    node.system.process_ended(first.pid, vec![Owned::Connection(conn), Owned::Connection(behind)], &[]);
-    node.system.process_ended(stranger.pid, vec![Owned::Connection(behind)], &[]);
+    node.system.process_ended(
+        first.pid,
+        [Owned::Connection(conn), Owned::Connection(behind)].into_iter().collect(),
+        &[],
+    );
+    node.system.process_ended(stranger.pid, [Owned::Connection(behind)].into_iter().collect(), &[]);
     assert_eq!(read_to_end(&gone), b"");
     node.send(conn, &second, b"alive").unwrap();
     assert_eq!(read_exactly(&client, 5), b"alive");

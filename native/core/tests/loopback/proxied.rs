@@ -145,6 +145,44 @@ fn health_checks_leave_no_trace() {
     assert_eq!(node.notices(), []);
 }
 
+fn awaiting_input() -> ListenerConfig {
+    ListenerConfig { local_awaits_input: true, ..behind_proxy(Mode::Raw) }
+}
+
+#[test]
+fn a_check_starts_no_handler_where_its_first_byte_is_awaited() {
+    let node = Node::new();
+    for check in [LOCAL, b"PROXY UNKNOWN\r\n"] {
+        let (starter, client) = connected(&node, awaiting_input(), check);
+        eventually("it has come", || node.system.stats().connections == 1);
+        drop(client);
+        node.emptied();
+        assert!(starter.is_quiet());
+    }
+    assert_eq!(node.notices(), []);
+}
+
+#[test]
+fn what_speaks_is_served_where_a_checks_first_byte_is_awaited() {
+    let node = Node::new();
+    let (starter, client) = connected(&node, awaiting_input(), LOCAL);
+    (&client).write_all(b"x").unwrap();
+    assert_eq!(ends(&node, starter.started()).0, Address::Ip(client.local_addr().unwrap()));
+    let (starter, _client) = connected(&node, awaiting_input(), LINE);
+    assert_eq!(ends(&node, starter.started()).0, ip("192.0.2.7:56324"), "a client need not speak");
+}
+
+#[test]
+fn a_silent_check_is_closed_in_time_without_a_word() {
+    let node = Node::new();
+    let short = ProxyProtocol { header_timeout: Duration::from_millis(50), ..ProxyProtocol::default() };
+    let config = ListenerConfig { proxy_protocol: Some(short), ..awaiting_input() };
+    let (starter, client) = connected(&node, config, LOCAL);
+    refused(&client);
+    assert!(starter.is_quiet());
+    assert_eq!(node.notices(), []);
+}
+
 #[test]
 fn what_is_no_header_is_refused_and_told_once() {
     let node = Node::new();

@@ -89,7 +89,7 @@ fn a_parked_connection_comes_back_under_another_name() {
     assert_eq!(node.try_read(first, &handler, 0).err(), Some(Error::Closed));
     assert_eq!(node.try_send(first, &handler, b"x").err(), Some(Error::Closed));
     assert_eq!(node.system.close(first, &mut node.sink()), Err(Error::Closed));
-    node.system.process_ended(handler.pid, vec![Owned::Connection(first)], &[]);
+    node.system.process_ended(handler.pid, [Owned::Connection(first)].into_iter().collect(), &[]);
 
     client.write_all(&get("/2")).unwrap();
     let second = starter.started();
