@@ -63,7 +63,7 @@ fn the_end_of_its_owner_closes_a_link_listener() {
     let port = node.listen_links(node_config());
     let mut second = Ecm::dial(port);
     let owner = node.spawn();
-    node.system.process_ended(owner.pid, vec![Owned::Listener(port.id)], &[port.id]);
+    node.system.process_ended(owner.pid, [Owned::Listener(port.id)].into_iter().collect(), &[port.id]);
     assert!(std::net::TcpStream::connect(port.address).is_err(), "the port is free");
     for ecm in [&mut ecm, &mut second] {
         let (conn, number) = connected(&node, &starter, ecm);
