@@ -65,7 +65,7 @@ impl<H: Host> Engine<H> {
     /// Is there room for one more connection? The kernel gives the lowest descriptor that is free, so that the number of
     /// the last one tells how many the whole process has.
     fn room(&self, listener: &Listener<H>) -> Result<(), Accepted> {
-        if self.connections.load(Ordering::Relaxed) >= self.max_connections.load(Ordering::Relaxed) {
+        if self.sockets.load(Ordering::Relaxed) >= self.max_connections.load(Ordering::Relaxed) {
             return Err(Accepted::NoRoom(None));
         }
         if self.process_room.load(Ordering::Relaxed) == 0 {
@@ -120,13 +120,11 @@ impl<H: Host> Engine<H> {
         taken.map_or(Ok(()), |(_, watched)| watched)
     }
 
-    /// The open listener that a stream asks for, if there is room for another connection of it.
+    /// The open listener that a stream asks for, if there is room for another connection of it. `max_connections` is of
+    /// sockets: streams take no descriptors, and each link has a bound of its own.
     pub(crate) fn listener_of_stream(&self, name: &str) -> Result<Arc<Listener<H>>, Reason> {
         let listener = self.named.read().get(name).cloned().ok_or(Reason::Refused)?;
-        let is_full = self.connections.load(Ordering::Relaxed)
-            >= self.max_connections.load(Ordering::Relaxed)
-            || self.process_room.load(Ordering::Relaxed) == 0
-            || is_queue_full(&listener);
+        let is_full = self.process_room.load(Ordering::Relaxed) == 0 || is_queue_full(&listener);
         if is_full { Err(Reason::Overload) } else { Ok(listener) }
     }
 
@@ -159,7 +157,10 @@ impl<H: Host> Engine<H> {
             Some(make(&cx))
         })?;
         self.count_process();
+        let is_socket =
+            guard.as_ref().is_some_and(|connection| connection.transport().carrier.socket().is_some());
         self.connections.fetch_add(1, Ordering::Relaxed);
+        self.sockets.fetch_add(usize::from(is_socket), Ordering::Relaxed);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         listener.connections.fetch_add(1, Ordering::Relaxed);
         listener.accepted.fetch_add(1, Ordering::Relaxed);

@@ -37,8 +37,12 @@ pub(crate) struct Engine<H: Host> {
     pub(crate) next_listener: AtomicUsize,
     pub(crate) next_shard: AtomicUsize,
     pub(crate) connections: AtomicUsize,
+    /// Those of them that are sockets.
+    pub(crate) sockets: AtomicUsize,
     pub(crate) sessions: AtomicUsize,
     pub(crate) max_connections: AtomicUsize,
+    /// The most streams that a link of any link listener may have.
+    pub(crate) max_streams: AtomicUsize,
     /// A connection whose descriptor is this or above is the last for now: what is left is the node's.
     pub(crate) max_descriptor: AtomicUsize,
     /// There was one.
@@ -76,8 +80,10 @@ impl<H: Host> Stored<H> for Connection<H> {
 
     fn retire(self, engine: &Engine<H>) {
         let listener = self.transport().listener.listener();
+        let is_socket = self.transport().carrier.socket().is_some();
         drop(self);
         engine.connections.fetch_sub(1, Ordering::Relaxed);
+        engine.sockets.fetch_sub(usize::from(is_socket), Ordering::Relaxed);
         if listener.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             engine.forget_if_done(&listener);
         }
@@ -283,9 +289,11 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    /// A session outlives its connections, so that their bound alone would not be one.
+    /// A session outlives its connections, so that their bounds alone would not be one.
     fn has_room_for_session(&self) -> bool {
-        self.sessions.load(Ordering::Relaxed) < self.max_connections.load(Ordering::Relaxed)
+        let [sessions, sockets, streams] = [&self.sessions, &self.max_connections, &self.max_streams]
+            .map(|number| number.load(Ordering::Relaxed));
+        sessions < sockets.saturating_add(streams)
     }
 
     pub(crate) fn now(&self) -> Time {

@@ -80,7 +80,7 @@ pub struct SystemStats {
     pub connections: usize,
     /// Open BOSH sessions.
     pub sessions: usize,
-    /// The bound on connections.
+    /// The bound on connections that are sockets.
     pub max_connections: usize,
     /// Connections accepted since the start.
     pub accepted: u64,

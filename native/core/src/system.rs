@@ -35,8 +35,8 @@ use std::time::Duration;
 pub struct Config {
     /// Reactor threads, 1 to 16.
     pub reactors: usize,
-    /// Connections at a time; above it none is accepted. As many BOSH sessions; who wants one more is refused with
-    /// internal-server-error.
+    /// Connections at a time that are sockets; above it none is accepted. Streams of links are bounded by the links. As
+    /// many BOSH sessions as there may be of both; who wants one more is refused with internal-server-error.
     pub max_connections: usize,
     /// The descriptor number from which none is accepted: the kernel gives the lowest free one, so that above it there
     /// is only what the rest of the process needs.
@@ -68,6 +68,8 @@ impl<H: Host> System<H> {
             next_listener: AtomicUsize::new(1),
             next_shard: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            sockets: AtomicUsize::new(0),
+            max_streams: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
             max_connections: AtomicUsize::new(config.max_connections),
             max_descriptor: AtomicUsize::new(config.max_descriptor),

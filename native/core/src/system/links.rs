@@ -17,6 +17,7 @@ impl<H: Host> System<H> {
         if config.link.check().is_err() || config.link.initial_credit == 0 {
             return Err(Error::Invalid);
         }
+        self.engine.max_streams.fetch_max(config.link.max_streams as usize, Ordering::Relaxed);
         let listener = ListenerConfig {
             backlog: config.backlog,
             shut_with_owner: config.shut_with_owner,

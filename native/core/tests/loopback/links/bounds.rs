@@ -99,24 +99,33 @@ fn a_peer_that_breaks_the_rules_loses_its_link_and_no_other() {
 }
 
 #[test]
-fn a_stream_for_a_listener_that_is_not_there_is_refused_and_one_too_many_has_no_room() {
-    let node = Node::with(config_of(3));
-    let starter = node.spawn();
-    node.listen(named("raw", Mode::Raw), Some(&starter));
-    node.listen(ListenerConfig { mode: Mode::Raw, ..ListenerConfig::default() }, Some(&starter));
-    let mut ecm = Ecm::dial(node.listen_links(node_config()));
+fn a_stream_for_a_listener_that_is_not_there_is_refused_and_one_without_a_process_has_no_room() {
+    let (node, starter, mut ecm) = linked();
     let number = ecm.open("nobody");
     assert_eq!(ecm.left(number), Reason::Refused);
-    for _ in 0..3 {
-        connected(&node, &starter, &mut ecm);
-    }
-    let number = ecm.open("raw");
-    assert_eq!(ecm.left(number), Reason::Overload);
-    node.system.set_bounds(4, usize::MAX);
     node.system.set_process_room(0);
     let number = ecm.open("raw");
     assert_eq!(ecm.left(number), Reason::Overload, "no process could have it");
     node.system.set_process_room(1);
+    connected(&node, &starter, &mut ecm);
+    assert!(starter.is_quiet());
+}
+
+/// These are bounded for their descriptors' sake.
+#[test]
+fn streams_take_no_socket_s_place() {
+    let node = Node::with(config_of(1));
+    let starter = node.spawn();
+    node.listen(named("raw", Mode::Raw), Some(&starter));
+    let direct = node.listen(ListenerConfig { mode: Mode::Raw, ..ListenerConfig::default() }, Some(&starter));
+    let mut ecm = Ecm::dial(node.listen_links(node_config()));
+    for _ in 0..3 {
+        connected(&node, &starter, &mut ecm);
+    }
+    let _client = direct.connect();
+    starter.started();
+    let _waits = direct.connect();
+    assert!(matches!(node.notice(), Notice::AcceptPaused { connections: 4, .. }));
     connected(&node, &starter, &mut ecm);
     assert!(starter.is_quiet());
 }
