@@ -122,6 +122,7 @@ fn streams_take_no_socket_s_place() {
     for _ in 0..3 {
         connected(&node, &starter, &mut ecm);
     }
+    assert!(matches!(node.notice(), Notice::LinkUp { .. }));
     let _client = direct.connect();
     starter.started();
     let _waits = direct.connect();
