@@ -12,6 +12,7 @@
 //! - [`ws`]: WebSocket as a server, and XMPP over it.
 //! - [`bosh`]: sessions of XMPP over HTTP.
 //! - [`pack`]: states of sessions, as few bytes.
+//! - [`tls`]: the records of TLS, once rustls has made the handshake.
 //! - [`proxy`]: the header in which a proxy says whose connection it passes on.
 #![forbid(unsafe_code)]
 
@@ -23,5 +24,6 @@ pub mod packet;
 pub mod proxy;
 pub mod stream;
 pub mod time;
+pub mod tls;
 pub mod ws;
 pub mod xmpp;
