@@ -4,4 +4,5 @@
 
 mod differential;
 mod ends;
+mod openssl;
 mod rules;
