@@ -2,7 +2,7 @@
 
 use super::capture::{Capture, Naming};
 use super::convert::{self, ConvertError, Finished};
-use super::header::HEADER;
+use super::header::{ContentType, HEADER};
 use super::records::Records;
 use super::suite::Side;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
@@ -87,9 +87,6 @@ pub enum HandshakeError {
 
 /// The longest record before keys are there, as rustls bounds it: header, and what TLS 1.2 allows beside the plaintext.
 const MAX_RECORD: usize = HEADER + super::MAX_PLAINTEXT + 2048;
-
-const CHANGE_CIPHER_SPEC: u8 = 20;
-const HANDSHAKE: u8 = 22;
 
 impl Handshake<UnbufferedServerConnection> {
     /// A client's connection. The configuration is copied (some pointers), to hear of this connection's secrets.
@@ -246,11 +243,13 @@ fn encode<D>(mut data: EncodeTlsData<'_, D>, out: &mut Vec<u8>) -> Result<(), Er
     data.encode(&mut out[start..]).map(drop).map_err(|error| Error::General(error.to_string()))
 }
 
-/// The length of a record, header included. One that is longer than any ends at its header, which rustls then refuses.
+/// The length of a record, header included. What cannot be one ends at its header, and rustls then refuses it: it does not wait for
+/// the 8 KB that "GET /" promises.
 fn record_len(bytes: &[u8]) -> Option<usize> {
-    let &[.., high, low] = bytes.first_chunk::<HEADER>()?;
+    let &[kind, major, _, high, low] = bytes.first_chunk::<HEADER>()?;
     let len = HEADER + usize::from(u16::from_be_bytes([high, low]));
-    Some(if len > MAX_RECORD { HEADER } else { len })
+    let is_plausible = ContentType::from_byte(kind).is_ok() && major == 3 && len <= MAX_RECORD;
+    Some(if is_plausible { len } else { HEADER })
 }
 
 fn peer(side: Side) -> Side {
@@ -270,9 +269,11 @@ impl Watch {
     }
 
     fn record(&mut self, from: Side, record: &[u8]) {
-        if record.first() == Some(&CHANGE_CIPHER_SPEC) {
+        if record.first() == Some(&(ContentType::ChangeCipherSpec as u8)) {
             self.changed.get_or_insert(from);
-        } else if self.changed == Some(from) && self.finished.is_none() && record.first() == Some(&HANDSHAKE)
+        } else if self.changed == Some(from)
+            && self.finished.is_none()
+            && record.first() == Some(&(ContentType::Handshake as u8))
         {
             self.finished = Some(Finished { from, record: record.to_vec() });
         }

@@ -4,5 +4,6 @@
 
 mod differential;
 mod ends;
+mod handshakes;
 mod openssl;
 mod rules;
