@@ -35,6 +35,15 @@ impl Keys {
         Some(keys)
     }
 
+    /// Of TLS 1.3 a traffic secret, of TLS 1.2 key and nonce in one.
+    pub(super) fn from_bare(suite: Suite, bytes: &[u8]) -> Option<Self> {
+        if suite.is_tls13() {
+            return Self::from_secret(suite, bytes).filter(|_| bytes.len() == suite.hash_len());
+        }
+        let (key, iv) = bytes.split_at_checked(suite.aead.key_len())?;
+        Self::new(&[], key, iv, 0)
+    }
+
     const fn empty() -> Self {
         Self { secret: [0; MAX_HASH], key: [0; 32], iv: [0; NONCE], sequence: 0 }
     }

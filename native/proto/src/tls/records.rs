@@ -47,6 +47,8 @@ pub struct Records {
     is_sending: bool,
     has_refused_renegotiation: bool,
     without_data: u8,
+    /// KeyUpdates that the peer was asked for and has not sent.
+    requested: u8,
     due: Due,
 }
 
@@ -89,8 +91,27 @@ impl Records {
             is_sending: true,
             has_refused_renegotiation: false,
             without_data: 0,
+            requested: 0,
             due: Due::default(),
         }
+    }
+
+    /// An established connection from bare secrets, as a test, a tool, or another implementation's handshake has them: of TLS 1.3 the
+    /// traffic secrets, of TLS 1.2 key and nonce (12 bytes) in one. Each direction comes with its next record's number. `None` when a
+    /// length is not the suite's. Without channel binding.
+    pub fn from_secrets(
+        suite: Suite,
+        side: Side,
+        client: (&[u8], u64),
+        server: (&[u8], u64),
+    ) -> Option<Self> {
+        let client = Keys::from_bare(suite, client.0)?.renumbered(client.1);
+        let server = Keys::from_bare(suite, server.0)?.renumbered(server.1);
+        let (rx, tx) = match side {
+            Side::Server => (client, server),
+            Side::Client => (server, client),
+        };
+        Some(Self::new(suite, side, rx, tx, Binding::None))
     }
 
     /// Version and cipher.

@@ -30,6 +30,8 @@ enum Step<'i> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content {
     Nothing,
+    /// What the peer was asked for.
+    Answer,
     Data,
     Close,
 }
@@ -116,6 +118,7 @@ impl Records {
         match content {
             Content::Data => self.without_data = 0,
             Content::Nothing => self.count_without_data()?,
+            Content::Answer => {}
             Content::Close => self.end_receiving(),
         }
         Ok((content, opened.payload))
@@ -146,33 +149,39 @@ impl Records {
         if payload.is_empty() {
             return Err(PeerError::Unexpected.into());
         }
+        let mut content = Content::Nothing;
         while !payload.is_empty() {
             if let Some(message) = self.messages.take(&mut payload, self.suite.version, self.side)? {
-                self.obey(message, payload.is_empty())?;
+                content = self.obey(message, payload.is_empty())?;
             }
         }
-        Ok(Content::Nothing)
+        Ok(content)
     }
 
-    fn obey(&mut self, message: Message, is_last: bool) -> Result<(), PeerError> {
+    fn obey(&mut self, message: Message, is_last: bool) -> Result<Content, PeerError> {
         match message {
             // What follows has other keys, and so is in another record (RFC 8446 section 5.1).
             Message::KeyUpdate { .. } if !is_last => return Err(PeerError::Unexpected),
-            Message::KeyUpdate { answer } => self.update_receiving(answer),
+            Message::KeyUpdate { answer } => return Ok(self.update_receiving(answer)),
             Message::Renegotiation if self.has_refused_renegotiation => return Err(PeerError::Renegotiation),
             Message::Renegotiation => (self.has_refused_renegotiation, self.due.refusal) = (true, true),
             Message::Ticket => {}
         }
-        Ok(())
+        Ok(Content::Nothing)
     }
 
-    fn update_receiving(&mut self, answer: bool) {
+    fn update_receiving(&mut self, answer: bool) -> Content {
         self.rx.update(self.suite);
         self.work().opener = None;
         // One update of ours answers all requests that came before it was sent (RFC 8446 section 4.6.3).
         if answer && self.may_send() {
             self.due.key_update.get_or_insert(Update::Own);
         }
+        if answer || self.requested == 0 {
+            return Content::Nothing;
+        }
+        self.requested -= 1;
+        Content::Answer
     }
 
     fn count_without_data(&mut self) -> Result<(), PeerError> {
@@ -204,6 +213,6 @@ fn step<'i>(content: Content, data: impl FnOnce() -> Step<'i>) -> Step<'i> {
     match content {
         Content::Data => data(),
         Content::Close => Step::Closed,
-        Content::Nothing => Step::Nothing,
+        Content::Nothing | Content::Answer => Step::Nothing,
     }
 }

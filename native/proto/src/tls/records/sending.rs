@@ -87,6 +87,7 @@ impl Records {
         self.seal(ContentType::Handshake, &message, out)?;
         self.tx.update(self.suite);
         self.work().sealer = None;
+        self.requested = self.requested.saturating_add(u8::from(update == Update::AndPeers));
         Ok(())
     }
 

@@ -11,21 +11,20 @@ const AEADS: [Aead; 3] = [Aead::Aes128Gcm, Aead::Aes256Gcm, Aead::Chacha20Poly13
 const TLS13: Suite = Suite { version: Version::Tls13, aead: Aead::Aes128Gcm };
 const TLS12: Suite = Suite { version: Version::Tls12, aead: Aead::Aes128Gcm };
 
+fn bare(suite: Suite, seed: u8) -> Vec<u8> {
+    let len = if suite.is_tls13() { suite.hash_len() } else { suite.aead.key_len() + 12 };
+    vec![seed; len]
+}
+
 fn keys(suite: Suite, seed: u8, sequence: u64) -> Keys {
-    match suite.version {
-        Version::Tls13 => {
-            Keys::from_secret(suite, &vec![seed; suite.hash_len()]).unwrap().renumbered(sequence)
-        }
-        Version::Tls12 => Keys::new(&[], &vec![seed; suite.aead.key_len()], &[seed; 12], sequence).unwrap(),
-    }
+    Keys::from_bare(suite, &bare(suite, seed)).unwrap().renumbered(sequence)
 }
 
 /// A client and a server, at these records of both directions.
 fn pair(suite: Suite, sequence: u64) -> (Records, Records) {
-    let end = |side, rx, tx| {
-        Records::new(suite, side, keys(suite, rx, sequence), keys(suite, tx, sequence), Binding::None)
-    };
-    (end(Side::Client, 1, 2), end(Side::Server, 2, 1))
+    let (client, server) = (bare(suite, 2), bare(suite, 1));
+    let end = |side| Records::from_secrets(suite, side, (&client, sequence), (&server, sequence)).unwrap();
+    (end(Side::Client), end(Side::Server))
 }
 
 /// What a client seals that keeps no rules.
@@ -248,6 +247,30 @@ fn records_without_data_are_counted() {
     let mut out = Vec::new();
     assert!(server.poll_transmit(&mut out));
     assert_eq!(out.len(), 5 + 2 + 1 + 16, "an alert, and no update before it");
+}
+
+#[test]
+fn updates_that_were_asked_for_are_not_counted() {
+    let (mut client, mut server) = pair(TLS13, 0);
+    for _ in 0..100 {
+        let mut out = Vec::new();
+        server.update_keys(true);
+        server.send(b"x", &mut out).unwrap();
+        assert_eq!(receive(&mut client, out), (b"x".to_vec(), None));
+        let mut out = Vec::new();
+        assert!(client.poll_transmit(&mut out));
+        assert_eq!(receive(&mut server, out), (vec![], None));
+    }
+}
+
+#[test]
+fn secrets_of_another_length_are_no_suites() {
+    for suite in [TLS12, TLS13] {
+        let right = bare(suite, 1);
+        let wrong = [&right[1..], &[&right[..], &[1]].concat()]
+            .map(|secret| Records::from_secrets(suite, Side::Server, (secret, 0), (&right, 0)).is_none());
+        assert_eq!(wrong, [true, true]);
+    }
 }
 
 #[test]
