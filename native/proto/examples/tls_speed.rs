@@ -26,12 +26,14 @@ fn main() {
             let (mut ours, mut theirs) = pair(suite);
             let count = if len > 1000 { 30 } else { 300 };
             let data = vec![7; len];
+            let mut bytes = Vec::new();
             let [mut seal, mut their_seal, mut open, mut their_open] = [f64::MAX; 4];
             for _ in 0..ROUNDS {
-                let (bytes, time) = timed(count, || seal_ours(&mut ours, &data, count));
-                seal = seal.min(time);
+                bytes.clear();
+                seal = seal.min(timed(count, || seal_ours(&mut ours, &data, count, &mut bytes)).1);
                 their_open = their_open.min(timed(count, || open_theirs(&mut theirs, &bytes)).1);
-                let (mut bytes, time) = timed(count, || seal_theirs(&mut theirs, &data, count));
+                bytes.clear();
+                let time = timed(count, || seal_theirs(&mut theirs, &data, count, &mut bytes)).1;
                 their_seal = their_seal.min(time);
                 open = open.min(timed(count, || open_ours(&mut ours, &mut bytes)).1);
             }
@@ -48,10 +50,8 @@ fn timed<T>(count: usize, work: impl FnOnce() -> T) -> (T, f64) {
     (result, start.elapsed().as_nanos() as f64 / count as f64)
 }
 
-fn seal_ours(records: &mut Records, data: &[u8], count: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(count * records.sealed_len(data.len()));
-    (0..count).for_each(|_| records.send(data, &mut out).unwrap());
-    out
+fn seal_ours(records: &mut Records, data: &[u8], count: usize, out: &mut Vec<u8>) {
+    (0..count).for_each(|_| records.send(data, out).unwrap());
 }
 
 fn open_ours(records: &mut Records, bytes: &mut [u8]) -> usize {
@@ -64,15 +64,13 @@ fn open_ours(records: &mut Records, bytes: &mut [u8]) -> usize {
     total
 }
 
-fn seal_theirs(connection: &mut ClientConnection, data: &[u8], count: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(count * (data.len() + 40));
+fn seal_theirs(connection: &mut ClientConnection, data: &[u8], count: usize, out: &mut Vec<u8>) {
     for _ in 0..count {
         connection.writer().write_all(data).unwrap();
         while connection.wants_write() {
-            connection.write_tls(&mut out).unwrap();
+            connection.write_tls(out).unwrap();
         }
     }
-    out
 }
 
 fn open_theirs(connection: &mut ClientConnection, mut bytes: &[u8]) -> usize {
@@ -97,7 +95,8 @@ fn wake(suite: SupportedCipherSuite) {
     let (mut awake, mut woken, mut heap) = (f64::MAX, f64::MAX, 0);
     for _ in 0..ROUNDS {
         for rests in [false, true] {
-            let mut records: Vec<_> = (0..200).map(|_| seal_theirs(&mut theirs, &data, 1)).collect();
+            let mut records = vec![Vec::new(); 200];
+            records.iter_mut().for_each(|record| seal_theirs(&mut theirs, &data, 1, record));
             let mut out = Vec::with_capacity(64 * 1024);
             let ((), time) = timed(records.len(), || {
                 for record in &mut records {

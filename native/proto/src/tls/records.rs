@@ -32,7 +32,7 @@ pub enum Event<'a> {
 /// and after every other request, write what [`poll_transmit`](Self::poll_transmit) appends. [`send`](Self::send) appends records at
 /// once. When the carrier ends, [`handle_eof`](Self::handle_eof) says whether that is all there was.
 ///
-/// Takes 288 bytes. Heap memory is held only while a record is half received (then what was received of it), and for cipher contexts
+/// Takes 280 bytes. Heap memory is held only while a record is half received (then what was received of it), and for cipher contexts
 /// (640 bytes each) from the first record in a direction until [`rest`](Self::rest). Keys are cleared when dropped, and as soon as
 /// their direction has ended.
 pub struct Records {

@@ -85,8 +85,8 @@ use ContentType::{Alert as ALERT, ApplicationData as DATA, ChangeCipherSpec as C
 
 #[test]
 fn an_established_connection_is_small() {
-    assert!(size_of::<Records>() <= 320, "{}", size_of::<Records>());
-    assert!(size_of::<Work>() <= 96, "{}", size_of::<Work>());
+    assert!(size_of::<Records>() <= 280, "{}", size_of::<Records>());
+    assert!(size_of::<Work>() <= 80, "{}", size_of::<Work>());
 }
 
 #[test]
