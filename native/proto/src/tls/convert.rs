@@ -95,3 +95,26 @@ impl fmt::Display for ConvertError {
 }
 
 impl std::error::Error for ConvertError {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::tls::keys::expand_label;
+    use rustls::crypto::cipher::{AeadKey, Iv};
+
+    #[test]
+    fn a_secret_that_is_not_the_keys_is_noticed() {
+        let suite = Suite { version: Version::Tls13, aead: Aead::Aes256Gcm };
+        let (right, wrong) = ([3; 48], [4; 48]);
+        let (mut key, mut iv) = ([0; 32], [0; 12]);
+        expand_label(suite, &right, b"key", &[], &mut key);
+        expand_label(suite, &right, b"iv", &[], &mut iv);
+        let secrets = ConnectionTrafficSecrets::Aes256Gcm { key: AeadKey::from(key), iv: Iv::new(iv) };
+        let extracted = (2, secrets);
+        assert_eq!(read_keys(suite, &extracted, &right).map(|keys| keys.sequence()).ok(), Some(2));
+        for secret in [&wrong[..], &right[..32], &[]] {
+            assert_eq!(read_keys(suite, &extracted, secret).err(), Some(ConvertError::Secrets));
+        }
+    }
+}

@@ -83,7 +83,13 @@ pub enum HandshakeError {
     Rustls(Error),
     /// What it handed over cannot be used.
     Convert(ConvertError),
+    /// The peer sent a message in more bytes than any takes.
+    TooLong,
 }
+
+/// Bytes of one message that are kept: rustls' bound, and headers of sensible records. rustls keeps the headers of records until their
+/// message is whole, so that records of one byte would make it six times as much.
+const MAX_KEPT: usize = 70_000;
 
 /// The longest record before keys are there, as rustls bounds it: header, and what TLS 1.2 allows beside the plaintext.
 const MAX_RECORD: usize = HEADER + super::MAX_PLAINTEXT + 2048;
@@ -166,12 +172,21 @@ impl<C: Endpoint> Handshake<C> {
         Ok(Established { records, alpn, server_name: captured.server_name, peer_certificates, is_resumed })
     }
 
+    /// Bytes of what was received and is kept.
+    pub fn kept_bytes(&self) -> usize {
+        self.input.len()
+    }
+
     /// Moves bytes of one record; whether it is whole. What is none is for rustls to say.
     fn take_record(&mut self, input: &mut &[u8]) -> Result<bool, HandshakeError> {
         while !input.is_empty() {
             let have = self.input.len() - self.record_start;
             let wanted = record_len(&self.input[self.record_start..]).unwrap_or(HEADER);
             let (part, rest) = input.split_at((wanted - have).min(input.len()));
+            if self.input.len() + part.len() > MAX_KEPT {
+                self.is_failed = true;
+                return Err(HandshakeError::TooLong);
+            }
             self.input.extend_from_slice(part);
             *input = rest;
             if record_len(&self.input[self.record_start..]) == Some(have + part.len()) {
@@ -214,14 +229,16 @@ impl<C: Endpoint> Handshake<C> {
         }
     }
 
-    /// Collects the alert that rustls has for the peer.
+    /// Collects what rustls has for the peer, the alert last. Asked for more, it would look at its input again, and fail again.
     fn fail(&mut self) {
         self.is_failed = true;
-        self.input.clear();
-        while let Ok(ConnectionState::EncodeTlsData(data)) = self.connection.process(&mut []).state {
+        while self.connection.common().wants_write() {
+            let UnbufferedStatus { discard, state } = self.connection.process(&mut self.input);
+            let Ok(ConnectionState::EncodeTlsData(data)) = state else { return };
             if encode(data, &mut self.out).is_err() {
                 return;
             }
+            self.input.drain(..discard);
         }
     }
 }
@@ -331,6 +348,7 @@ impl fmt::Display for HandshakeError {
         match self {
             Self::Rustls(error) => error.fmt(f),
             Self::Convert(error) => error.fmt(f),
+            Self::TooLong => f.write_str("a message of the TLS handshake is too long"),
         }
     }
 }

@@ -181,3 +181,20 @@ fn a_client_that_distrusts_the_certificate_is_told_of() {
         assert!(error.as_ref().unwrap().contains("UnknownCA"), "{suite:?} {error:?}");
     }
 }
+
+/// rustls keeps a message's records until it is whole, their headers too.
+#[test]
+fn a_message_in_tiny_records_is_bounded() {
+    let suite = tls13().next().unwrap();
+    for (total, is_refused) in [(11_000, false), (60_000, true)] {
+        let mut server: Server = Handshake::accept(&server_config(suite)).unwrap();
+        let [.., high, low] = u32::to_be_bytes(total);
+        let message = [&[1, 0, high, low][..], &vec![0; total as usize]].concat();
+        let bytes: Vec<u8> =
+            message[..message.len() - 1].iter().flat_map(|byte| [22, 3, 1, 0, 1, *byte]).collect();
+        let result = server.handle_input(&mut &bytes[..]);
+        assert_eq!(result.err(), is_refused.then_some(HandshakeError::TooLong));
+        assert!(server.kept_bytes() <= 70_000);
+        assert!(server.handle_input(&mut &bytes[..1]).is_ok());
+    }
+}

@@ -264,6 +264,32 @@ fn updates_that_were_asked_for_are_not_counted() {
 }
 
 #[test]
+fn one_request_has_one_answer() {
+    let (mut raw, mut server) = Raw::new(TLS13);
+    server.update_keys(true);
+    assert!(server.poll_transmit(&mut Vec::new()));
+    for at in 0..34 {
+        let record = raw.record(HANDSHAKE, &key_update(false));
+        raw.update();
+        let expected = (at == 33).then(|| PeerError::TooManyWithoutData.into());
+        assert_eq!(error(&mut server, record), expected, "{at}");
+    }
+}
+
+#[test]
+fn contexts_are_dropped_while_a_record_is_half_received() {
+    let (mut raw, mut server) = Raw::new(TLS13);
+    receive(&mut server, raw.record(DATA, b"whole"));
+    server.send(b"answer", &mut Vec::new()).unwrap();
+    let record = raw.record(DATA, b"half");
+    receive(&mut server, record[..9].to_vec());
+    assert!(server.heap_bytes() > 2 * cipher::HEAP);
+    server.rest();
+    assert!(server.heap_bytes() < 150 && !server.is_between_records());
+    assert_eq!(receive(&mut server, record[9..].to_vec()), (b"half".to_vec(), None));
+}
+
+#[test]
 fn secrets_of_another_length_are_no_suites() {
     for suite in [TLS12, TLS13] {
         let right = bare(suite, 1);
