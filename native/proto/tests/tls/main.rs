@@ -7,3 +7,4 @@ mod ends;
 mod handshakes;
 mod openssl;
 mod rules;
+mod sequences;
