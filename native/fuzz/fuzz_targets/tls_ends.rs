@@ -12,6 +12,9 @@ use megaphone_proto::tls::{Aead, Error, Event, MAX_PLAINTEXT, Records, SendError
 
 const MOST_HEAP: usize = 8 << 20;
 
+/// What may be under way to one end.
+const MOST_UNDER_WAY: usize = 1 << 20;
+
 /// KeyUpdates that an end may send without data before the other ends the connection.
 const UPDATES: u8 = 32;
 
@@ -106,6 +109,7 @@ impl World {
 
     fn perform(&mut self, operation: &Operation) {
         match *operation {
+            Operation::Send(at, _) if self.end(!at).under_way.len() > MOST_UNDER_WAY => {}
             Operation::Send(at, len) => self.send(at, len.into()),
             Operation::Update(at, both) => self.update(at, both),
             Operation::Transmit(at) => self.transmit(at),
