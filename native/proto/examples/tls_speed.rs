@@ -1,6 +1,6 @@
 //! What a TLS record costs here and in rustls, what a connection holds, and what it takes to wake one up.
 //!
-//! `cargo run --release -p megaphone-proto --example tls_speed`
+//! `cargo run --release -p megaphone-proto --features tls --example tls_speed`
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use megaphone_proto::tls::{Event, Handshake, Records};
