@@ -13,6 +13,7 @@
 //! - [`ws`]: WebSocket as a server, and XMPP over it.
 //! - [`bosh`]: sessions of XMPP over HTTP.
 //! - [`pack`]: states of sessions, as few bytes.
+//! - `tls`: the records of TLS, once rustls has made the handshake (the feature `tls`).
 //! - [`proxy`]: the header in which a proxy says whose connection it passes on.
 #![forbid(unsafe_code)]
 
@@ -25,5 +26,7 @@ pub mod packet;
 pub mod proxy;
 pub mod stream;
 pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod ws;
 pub mod xmpp;
