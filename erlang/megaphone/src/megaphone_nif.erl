@@ -305,8 +305,8 @@ get_large_data(_Conn, _Length) -> ?NOT_LOADED.
 -spec poll_data(conn(), Length :: non_neg_integer()) -> {ok, term()} | soon | none | large | {error, term()}.
 poll_data(_Conn, _Length) -> ?NOT_LOADED.
 
-%% Ends a registration to read or write. Its message may be in the mailbox already.
--spec cancel_wait(conn(), reference()) -> ok | {error, closed}.
+%% Ends a registration to read or write. sent: it has ended by its message, which is in the mailbox or on its way there.
+-spec cancel_wait(conn(), reference()) -> ok | sent.
 cancel_wait(_Conn, _Wait) -> ?NOT_LOADED.
 
 %% Takes an idle connection from its process. ready: there is something to read after all.

@@ -33,6 +33,9 @@
 %% work for longer than this before it sleeps; one with work looks but twice.
 -define(LOOK, 50).
 
+%% How long a wake-up that was sent may be on its way, in milliseconds.
+-define(WAKE_TIMEOUT, 1000).
+
 %% --- reading: the two sequences
 
 -spec recv(socket(), non_neg_integer()) -> {ok, term()} | error().
@@ -416,10 +419,16 @@ cancel_monitor(Monitor) when is_reference(Monitor) ->
 
 %% --- time and messages
 
-%% The wake-up may have been sent before; it is for nobody any more.
+%% The wake-up may have been sent before; it is for nobody any more. What a thread of the library's has sent takes the way
+%% over megaphone_waker.
 cancel_wait(Conn, Ref) ->
-    ok = megaphone_nif:cancel_wait(Conn, Ref),
-    flush(Ref).
+    case megaphone_nif:cancel_wait(Conn, Ref) of
+        ok -> ok;
+        sent ->
+            receive {'$megaphone', Ref} -> ok
+            after ?WAKE_TIMEOUT -> ok
+            end
+    end.
 
 flush(Ref) ->
     receive {'$megaphone', Ref} -> ok

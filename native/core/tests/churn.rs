@@ -157,7 +157,7 @@ impl<'a> Worker<'a> {
                 let sent = node.try_send(conn, process, &pattern(0, random.below(30_000)));
                 sent.map(|wait| waits.extend(wait))
             }
-            5 => node.system.cancel_wait(conn, pid, sink),
+            5 => node.system.cancel_wait(conn, pid, sink).map(drop),
             6 => node.system.park(conn, pid, sink).map(drop),
             7 => node.system.close(conn, sink),
             8 => node.system.abort(conn, sink),
