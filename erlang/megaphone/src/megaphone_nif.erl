@@ -262,7 +262,8 @@ set_starter(_Listener, _Starter) -> ?NOT_LOADED.
 -spec accept(listener()) -> {ok, conn()} | {wait, reference()} | {error, atom()}.
 accept(_Listener) -> ?NOT_LOADED.
 
--spec cancel_accept(listener(), reference()) -> ok | {error, closed}.
+%% As cancel_wait/2.
+-spec cancel_accept(listener(), reference()) -> ok | sent.
 cancel_accept(_Listener, _Wait) -> ?NOT_LOADED.
 
 %% --- links to connection managers

@@ -276,8 +276,7 @@ await_connection(Listener, Ref, Deadline) ->
     receive
         {'$megaphone', Ref} -> accept_until(Listener, Deadline)
     after remaining(Deadline) ->
-        _ = megaphone_nif:cancel_accept(Listener, Ref),
-        flush(Ref),
+        ok = cancelled(megaphone_nif:cancel_accept(Listener, Ref), Ref),
         {error, timeout}
     end.
 
@@ -421,18 +420,13 @@ cancel_monitor(Monitor) when is_reference(Monitor) ->
 
 %% The wake-up may have been sent before; it is for nobody any more. What a thread of the library's has sent takes the way
 %% over megaphone_waker.
-cancel_wait(Conn, Ref) ->
-    case megaphone_nif:cancel_wait(Conn, Ref) of
-        ok -> ok;
-        sent ->
-            receive {'$megaphone', Ref} -> ok
-            after ?WAKE_TIMEOUT -> ok
-            end
-    end.
+cancel_wait(Conn, Ref) -> cancelled(megaphone_nif:cancel_wait(Conn, Ref), Ref).
 
-flush(Ref) ->
+cancelled(ok, _Ref) ->
+    ok;
+cancelled(sent, Ref) ->
     receive {'$megaphone', Ref} -> ok
-    after 0 -> ok
+    after ?WAKE_TIMEOUT -> ok
     end.
 
 -spec deadline(timeout()) -> deadline().

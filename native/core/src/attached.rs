@@ -143,8 +143,7 @@ impl<H: Host> Attached<H> {
         is_live
     }
 
-    /// `process` no longer waits, for data or for room.
-    /// Whether it waited: else it is being woken, or has been.
+    /// `process` no longer waits, for data or for room. Whether it did: else it is being woken, or has been.
     pub(crate) fn cancel_wait(&mut self, process: H::Process) -> bool {
         let read = self.reader.as_ref().is_some_and(|reader| reader.process == process);
         if read {

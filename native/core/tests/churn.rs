@@ -128,7 +128,7 @@ impl<'a> Worker<'a> {
         let process = &self.processes[self.random.below(8)];
         let id = self.ports[2].id;
         match self.random.below(3) {
-            0 => self.node.system.cancel_accept(id, process.pid),
+            0 => drop(self.node.system.cancel_accept(id, process.pid)),
             _ => {
                 let (waiter, wait) = waiter();
                 let accepted = self.node.system.accept(id, process.pid, || waiter, &mut self.node.sink());
