@@ -6,6 +6,9 @@
 
 mod common;
 
+/// Clients have sockets.
+pub(crate) const IS_BRIDGED: bool = false;
+
 use common::*;
 use megaphone_core::{Active, Conn, Effort, ListenerConfig, Mode, Opt, Shutdown};
 use std::io::Write;

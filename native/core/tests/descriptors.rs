@@ -5,6 +5,9 @@
 
 mod common;
 
+/// Clients have sockets.
+pub(crate) const IS_BRIDGED: bool = false;
+
 use common::*;
 use megaphone_core::{Errno, ListenerConfig, Mode, Notice};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

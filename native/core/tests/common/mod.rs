@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 
+mod bridge;
 mod process;
 
 pub(crate) use process::Process;
@@ -196,6 +197,8 @@ pub(crate) struct Node {
     pub(crate) system: Arc<System<TestHost>>,
     processes: Arc<Processes>,
     notices: Mutex<Receiver<Notice>>,
+    /// Every client comes by way of a link.
+    bridge: std::sync::OnceLock<bridge::Bridge>,
 }
 
 impl Node {
@@ -213,7 +216,7 @@ impl Node {
             notices: Mutex::new(sender),
         });
         let system = System::start(TestHost(Arc::clone(&processes)), config).expect("start");
-        Self { system, processes, notices: Mutex::new(receiver) }
+        Self { system, processes, notices: Mutex::new(receiver), bridge: std::sync::OnceLock::new() }
     }
 
     pub(crate) fn sink(&self) -> TestSink {
@@ -263,9 +266,28 @@ impl Node {
     pub(crate) fn listen(&self, config: ListenerConfig, starter: Option<&Process>) -> Port {
         let socket = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = socket.local_addr().unwrap();
+        let is_bridged = crate::IS_BRIDGED;
+        let name = format!("{address}");
+        let name_of = is_bridged.then(|| name.clone()).or(config.name);
+        let config = ListenerConfig { name: name_of, ..config };
         let id =
             self.system.listen(socket.into(), config, starter.map(|process| process.pid)).expect("listen");
+        if is_bridged {
+            return Port { id, address: self.bridge().listen(&name) };
+        }
         Port { id, address }
+    }
+
+    fn bridge(&self) -> &bridge::Bridge {
+        self.bridge.get_or_init(|| {
+            let socket = TcpListener::bind("127.0.0.1:0").expect("bind");
+            let address = socket.local_addr().unwrap();
+            let config = megaphone_core::LinkListenerConfig::new(bridge::settings("node"));
+            self.system.listen_links(socket.into(), config).expect("listen_links");
+            let bridge = bridge::Bridge::dial(address);
+            assert!(matches!(self.notice(), Notice::LinkUp { .. }));
+            bridge
+        })
     }
 
     /// A connection in raw mode that `process` has, and its client.

@@ -4,6 +4,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+/// Clients have sockets.
+pub(crate) const IS_BRIDGED: bool = false;
+
 mod accepting;
 mod active;
 mod bosh;

@@ -146,6 +146,10 @@ fn what_is_sent_between_two_flushes_goes_out_together() {
 
 #[test]
 fn an_owner_gets_a_measure_at_a_time() {
+    if crate::IS_BRIDGED {
+        // What was written may wait for credit.
+        return;
+    }
     let node = Node::new();
     let (id, owner, client) = session(&node);
     let conn = node.system.connections()[0];
@@ -359,6 +363,10 @@ fn closing_all_tells_the_owners() {
 
 #[test]
 fn a_reset_right_behind_the_header_is_an_end_like_any_other() {
+    if crate::IS_BRIDGED {
+        // It is not the kernel that knows of the reset.
+        return;
+    }
     let node = Node::new();
     for _ in 0..20 {
         let (starter, client) = client(&node, HEADER);
