@@ -1,6 +1,6 @@
 //! A connection manager that carries every client of a node over a link, for suites that know sockets only.
 
-use megaphone_core::link::{Config, Dialer, Event, Link, LinkId, Open, Reason, Secret, Side};
+use megaphone_core::link::{Config, Dial, Dialer, Event, Link, LinkId, Open, Reason, Secret, Side};
 use megaphone_core::proxy_header::Address;
 use megaphone_proto::time::Time;
 use mio::unix::SourceFd;
@@ -63,7 +63,8 @@ fn shake(address: SocketAddr) -> (TcpStream, Link, Instant) {
     let (config, start) = (settings("bridge"), Instant::now());
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_nodelay(true).unwrap();
-    let mut dialer = Dialer::new(Arc::clone(&config), "", LinkId([1; 16]), 0, 0, [2; 32], b"", now(start));
+    let dial = Dial { to: "", link: LinkId([1; 16]), attempt: 0, received: 0, nonce: [2; 32], binding: b"" };
+    let mut dialer = Dialer::new(Arc::clone(&config), dial, now(start));
     let mut buffer = [0; 4096];
     loop {
         let mut out = Vec::new();

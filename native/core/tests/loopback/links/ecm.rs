@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use megaphone_core::link::{
-    Cause, Config, Dialer, End, Event, Failure, GoAway, Link, LinkId, Open, Reason, Secret, Side,
+    Cause, Config, Dial, Dialer, End, Event, Failure, GoAway, Link, LinkId, Open, Reason, Secret, Side,
 };
 use megaphone_core::{LinkListenerConfig, proxy_header};
 use megaphone_proto::time::Time;
@@ -79,8 +79,8 @@ fn shake(
     start: Instant,
 ) -> Result<(TcpStream, megaphone_core::link::Welcome, Vec<u8>), Failure> {
     let mut socket = port.connect();
-    let mut dialer =
-        Dialer::new(Arc::clone(config), "", id, attempt, received, [attempt as u8; 32], b"", now(start));
+    let dial = Dial { to: "", link: id, attempt, received, nonce: [attempt as u8; 32], binding: b"" };
+    let mut dialer = Dialer::new(Arc::clone(config), dial, now(start));
     let mut buffer = [0; 4096];
     loop {
         let mut out = Vec::new();
