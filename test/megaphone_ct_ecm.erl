@@ -159,7 +159,9 @@ relay(Port) ->
         {ok, Listen} = listen(0),
         {ok, Own} = inet:port(Listen),
         Caller ! {self(), Own},
-        run_relay(#{to => Port, own => Own, listen => Listen, acceptor => acceptor(Listen, Port), opened => 0})
+        Relay = self(),
+        Acceptor = spawn_link(fun() -> accept(Listen, Port, Relay) end),
+        run_relay(#{to => Port, listen => Listen, acceptor => Acceptor, opened => 0})
     end),
     receive {Pid, Own} -> {Pid, Own}
     after ?TIMEOUT -> error(no_relay)
@@ -168,7 +170,7 @@ relay(Port) ->
 -spec relay_port(relay()) -> inet:port_number().
 relay_port({_, Port}) -> Port.
 
-%% Breaks the connections that there are, and refuses others.
+%% Breaks the connections that there are, and closes others at once: a port that nobody listens at may be another's soon.
 -spec cut(relay()) -> ok.
 cut(Relay) -> ask(Relay, cut).
 
@@ -195,21 +197,17 @@ ask({Pid, _}, Question) ->
 
 listen(Port) -> gen_tcp:listen(Port, [binary, {active, false}, {ip, ?LOOPBACK}, {reuseaddr, true}, {nodelay, true}]).
 
-run_relay(#{to := To, own := Own, opened := Opened} = State) ->
+run_relay(#{to := To, opened := Opened} = State) ->
     receive
         {cut, From, Ref} ->
-            #{listen := Listen, acceptor := Acceptor} = State,
-            ok = gen_tcp:close(Listen),
-            Monitor = monitor(process, Acceptor),
-            true = unlink(Acceptor),
-            true = exit(Acceptor, kill),
-            receive {'DOWN', Monitor, process, Acceptor, _} -> ok end,
+            Cut = replace_acceptor(fun refuse/1, State),
             From ! {Ref, ok},
-            run_relay(State);
+            run_relay(Cut);
         {mend, From, Ref} ->
-            {ok, Listen} = listen(Own),
+            Relay = self(),
+            Mended = replace_acceptor(fun(Listen) -> accept(Listen, To, Relay) end, State),
             From ! {Ref, ok},
-            run_relay(State#{listen := Listen, acceptor := acceptor(Listen, To)});
+            run_relay(Mended);
         {stop, From, Ref} ->
             From ! {Ref, ok},
             exit(shutdown);
@@ -220,10 +218,18 @@ run_relay(#{to := To, own := Own, opened := Opened} = State) ->
             run_relay(State#{opened := Opened + 1})
     end.
 
-%% Its end is that of its connections, whose sockets are their processes'.
-acceptor(Listen, To) ->
-    Relay = self(),
-    spawn_link(fun() -> accept(Listen, To, Relay) end).
+%% An acceptor's end is that of its connections, whose sockets are their processes'.
+replace_acceptor(Accept, #{listen := Listen, acceptor := Former} = State) ->
+    Monitor = monitor(process, Former),
+    true = unlink(Former),
+    true = exit(Former, kill),
+    receive {'DOWN', Monitor, process, Former, _} -> ok end,
+    State#{acceptor := spawn_link(fun() -> Accept(Listen) end)}.
+
+refuse(Listen) ->
+    {ok, Socket} = gen_tcp:accept(Listen),
+    ok = gen_tcp:close(Socket),
+    refuse(Listen).
 
 accept(Listen, To, Relay) ->
     case gen_tcp:accept(Listen) of

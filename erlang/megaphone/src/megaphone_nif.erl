@@ -264,7 +264,8 @@ set_starter(_Listener, _Starter) -> ?NOT_LOADED.
 -spec accept(listener()) -> {ok, conn()} | {wait, reference()} | {error, atom()}.
 accept(_Listener) -> ?NOT_LOADED.
 
--spec cancel_accept(listener(), reference()) -> ok | {error, closed}.
+%% As cancel_wait/2.
+-spec cancel_accept(listener(), reference()) -> ok | sent.
 cancel_accept(_Listener, _Wait) -> ?NOT_LOADED.
 
 %% --- links to connection managers
@@ -307,8 +308,8 @@ get_large_data(_Conn, _Length) -> ?NOT_LOADED.
 -spec poll_data(conn(), Length :: non_neg_integer()) -> {ok, term()} | soon | none | large | {error, term()}.
 poll_data(_Conn, _Length) -> ?NOT_LOADED.
 
-%% Ends a registration to read or write. Its message may be in the mailbox already.
--spec cancel_wait(conn(), reference()) -> ok | {error, closed}.
+%% Ends a registration to read or write. sent: it has ended by its message, which is in the mailbox or on its way there.
+-spec cancel_wait(conn(), reference()) -> ok | sent.
 cancel_wait(_Conn, _Wait) -> ?NOT_LOADED.
 
 %% Takes an idle connection from its process. ready: there is something to read after all.

@@ -33,6 +33,9 @@
 %% work for longer than this before it sleeps; one with work looks but twice.
 -define(LOOK, 50).
 
+%% How long a wake-up that was sent may be on its way, in milliseconds.
+-define(WAKE_TIMEOUT, 1000).
+
 %% --- reading: the two sequences
 
 -spec recv(socket(), non_neg_integer()) -> {ok, term()} | error().
@@ -273,8 +276,7 @@ await_connection(Listener, Ref, Deadline) ->
     receive
         {'$megaphone', Ref} -> accept_until(Listener, Deadline)
     after remaining(Deadline) ->
-        _ = megaphone_nif:cancel_accept(Listener, Ref),
-        flush(Ref),
+        ok = cancelled(megaphone_nif:cancel_accept(Listener, Ref), Ref),
         {error, timeout}
     end.
 
@@ -416,14 +418,15 @@ cancel_monitor(Monitor) when is_reference(Monitor) ->
 
 %% --- time and messages
 
-%% The wake-up may have been sent before; it is for nobody any more.
-cancel_wait(Conn, Ref) ->
-    ok = megaphone_nif:cancel_wait(Conn, Ref),
-    flush(Ref).
+%% The wake-up may have been sent before; it is for nobody any more. What a thread of the library's has sent takes the way
+%% over megaphone_waker.
+cancel_wait(Conn, Ref) -> cancelled(megaphone_nif:cancel_wait(Conn, Ref), Ref).
 
-flush(Ref) ->
+cancelled(ok, _Ref) ->
+    ok;
+cancelled(sent, Ref) ->
     receive {'$megaphone', Ref} -> ok
-    after 0 -> ok
+    after ?WAKE_TIMEOUT -> ok
     end.
 
 -spec deadline(timeout()) -> deadline().

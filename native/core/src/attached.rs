@@ -143,12 +143,13 @@ impl<H: Host> Attached<H> {
         is_live
     }
 
-    /// `process` no longer waits, for data or for room.
-    pub(crate) fn cancel_wait(&mut self, process: H::Process) {
-        if self.reader.as_ref().is_some_and(|reader| reader.process == process) {
+    /// `process` no longer waits, for data or for room. Whether it did: else it is being woken, or has been.
+    pub(crate) fn cancel_wait(&mut self, process: H::Process) -> bool {
+        let read = self.reader.as_ref().is_some_and(|reader| reader.process == process);
+        if read {
             self.reader = None;
         }
-        self.writers.cancel(process);
+        self.writers.cancel(process) || read
     }
 
     /// Nobody has the connection from here on: who waits is woken, what it knows the connection by is stale.
@@ -181,10 +182,13 @@ impl<H: Host> Writers<H> {
         self.0.get_or_insert_default().push((process, waiter));
     }
 
-    pub(crate) fn cancel(&mut self, process: H::Process) {
-        if let Some(all) = &mut self.0 {
+    /// Whether it was among them.
+    pub(crate) fn cancel(&mut self, process: H::Process) -> bool {
+        self.0.as_mut().is_some_and(|all| {
+            let before = all.len();
             all.retain(|(writer, _)| *writer != process);
-        }
+            all.len() < before
+        })
     }
 
     pub(crate) fn wake(&mut self, cx: &mut Cx<'_, H>) {

@@ -131,7 +131,7 @@ impl<'a> Worker<'a> {
         let process = &self.processes[self.random.below(8)];
         let id = self.ports[2].id;
         match self.random.below(3) {
-            0 => self.node.system.cancel_accept(id, process.pid),
+            0 => drop(self.node.system.cancel_accept(id, process.pid)),
             _ => {
                 let (waiter, wait) = waiter();
                 let accepted = self.node.system.accept(id, process.pid, || waiter, &mut self.node.sink());
@@ -160,7 +160,7 @@ impl<'a> Worker<'a> {
                 let sent = node.try_send(conn, process, &pattern(0, random.below(30_000)));
                 sent.map(|wait| waits.extend(wait))
             }
-            5 => node.system.cancel_wait(conn, pid, sink),
+            5 => node.system.cancel_wait(conn, pid, sink).map(drop),
             6 => node.system.park(conn, pid, sink).map(drop),
             7 => node.system.close(conn, sink),
             8 => node.system.abort(conn, sink),

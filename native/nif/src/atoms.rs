@@ -22,6 +22,6 @@ rustler::atoms! {
     unlimited, more, register_failed, max_descriptor, websocket, websocket_timeout, xmpp, bytes, bytes_per_session, sessions,
     not_trusted, proxy_protocol, proxy_refused, timeout, local_awaits_input, ack_delay, connected, handshake_timeout, id, initial_credit,
     kept_bytes, link_name, links, max_handshakes, max_links, max_payload, max_streams, node_name, resend_bytes,
-    resume_timeout, resumed, secret, silence_timeout, unsent_bytes,
+    resume_timeout, resumed, secret, sent, silence_timeout, unsent_bytes,
     ecm, link_cut, link_lost, link_refused, link_resumed, link_up, streams,
 }

@@ -205,6 +205,6 @@ fn accept(env: Env<'_>, id: u32) -> NifResult<Term<'_>> {
 
 #[rustler::nif]
 fn cancel_accept<'a>(env: Env<'a>, id: u32, _reference: Term<'a>) -> NifResult<Atom> {
-    system()?.cancel_accept(ListenerId(id), Pid(env.pid()));
-    Ok(atoms::ok())
+    let waited = system()?.cancel_accept(ListenerId(id), Pid(env.pid()));
+    Ok(if waited { atoms::ok() } else { atoms::sent() })
 }

@@ -90,9 +90,9 @@ fn poll_data(env: Env<'_>, id: u64, length: usize) -> NifResult<Term<'_>> {
 #[rustler::nif]
 fn cancel_wait<'a>(env: Env<'a>, id: u64, _reference: Term<'a>) -> NifResult<Atom> {
     let system = system()?;
-    // Nobody waits on a connection that is gone.
-    let _ = conn(id).and_then(|conn| system.cancel_wait(conn, Pid(env.pid()), &mut CallerSink { env }));
-    Ok(atoms::ok())
+    // Who waited on a connection that is gone has been woken.
+    let waited = conn(id).and_then(|conn| system.cancel_wait(conn, Pid(env.pid()), &mut CallerSink { env }));
+    Ok(if waited == Ok(true) { atoms::ok() } else { atoms::sent() })
 }
 
 #[rustler::nif]

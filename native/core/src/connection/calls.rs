@@ -267,11 +267,11 @@ impl<H: Host> Connection<H> {
         if self.transport.flags.readable && self.wants_input() { Fate::Look } else { Fate::Keep }
     }
 
-    /// `process` no longer waits, for data or for room.
-    pub(crate) fn cancel_wait(&mut self, process: H::Process) {
+    /// `process` no longer waits, for data or for room. Whether it did.
+    pub(crate) fn cancel_wait(&mut self, process: H::Process) -> bool {
         match &mut self.role {
             Role::Stream(stream) => stream.cancel_wait(process),
-            _ => self.attached_mut().into_iter().for_each(|attached| attached.cancel_wait(process)),
+            _ => self.attached_mut().is_some_and(|attached| attached.cancel_wait(process)),
         }
     }
 

@@ -338,8 +338,8 @@ impl<H: Host> StreamRole<H> {
     }
 
     /// The owner no longer waits for room.
-    pub(crate) fn cancel_wait(&mut self, process: H::Process) {
-        self.writers.cancel(process);
+    pub(crate) fn cancel_wait(&mut self, process: H::Process) -> bool {
+        self.writers.cancel(process)
     }
 
     /// The owner wants the next stream on this connection.

@@ -70,8 +70,13 @@ impl<H: Host> System<H> {
         }
     }
 
-    /// `process` no longer waits, for data or for room to send.
-    pub fn cancel_wait(&self, conn: Conn, process: H::Process, sink: &mut dyn Sink<H>) -> Result<(), Error> {
+    /// `process` no longer waits, for data or for room to send. False: it did not any more, its wake-up has been told to a sink.
+    pub fn cancel_wait(
+        &self,
+        conn: Conn,
+        process: H::Process,
+        sink: &mut dyn Sink<H>,
+    ) -> Result<bool, Error> {
         self.with(conn, sink, |connection, _| (connection.cancel_wait(process), Fate::Keep))
     }
 

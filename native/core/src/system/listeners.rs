@@ -181,22 +181,25 @@ impl<H: Host> System<H> {
         }
     }
 
-    /// `process` no longer waits for a connection.
-    pub fn cancel_accept(&self, id: ListenerId, process: H::Process) {
-        let Some(listener) = self.listener(id) else { return };
-        let is_owed = {
+    /// `process` no longer waits for a connection. False: it did not any more, its wake-up has been told to a sink.
+    pub fn cancel_accept(&self, id: ListenerId, process: H::Process) -> bool {
+        let Some(listener) = self.listener(id) else { return false };
+        let (waited, is_owed) = {
             let mut queue = listener.queue.lock();
+            let before = queue.waiters.len();
             queue.waiters.retain(|acceptor| acceptor.process != process);
+            let waited = queue.waiters.len() < before;
             let is_owed = !queue.ready.is_empty() && !queue.waiters.is_empty();
             if is_owed {
                 // It had been woken, and leaves the connection to the next one.
                 queue.woken_at = None;
             }
-            is_owed
+            (waited, is_owed)
         };
         if is_owed {
             self.engine.shards[listener.shard].mailbox.post(Mail::Accept(listener.id));
         }
+        waited
     }
 }
 

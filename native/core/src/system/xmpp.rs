@@ -111,7 +111,7 @@ impl<H: Host> System<H> {
         sink: &mut dyn Sink<H>,
     ) -> Result<(), Error> {
         match id {
-            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self.cancel_wait(conn, process, sink),
+            XmppId::Tcp(conn) | XmppId::WebSocket(conn) => self.cancel_wait(conn, process, sink).map(drop),
             XmppId::Bosh(id) => {
                 self.engine.peek(id, |session: &mut BoshSession<H>| session.cancel_wait(process))
             }
