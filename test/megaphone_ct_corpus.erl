@@ -327,7 +327,7 @@ watch() ->
 %% The hook c2s_handle_recv.
 -spec record(State, fxml:xmlel(), term()) -> State when State :: map().
 record(#{ip := Client} = State, Element, _Packet) ->
-    true = ets:insert(?MODULE, {{client(Client), erlang:unique_integer([monotonic])}, Element}),
+    true = ets:insert(?MODULE, {{client(Client), erlang:unique_integer([monotonic])}, Element, self()}),
     State.
 
 client({{0, 0, 0, 0, 0, 16#ffff, High, Low}, Port}) ->
@@ -335,9 +335,16 @@ client({{0, 0, 0, 0, 0, 16#ffff, High, Low}, Port}) ->
     {{A, B, C, D}, Port};
 client(Client) -> Client.
 
-%% The elements that the c2s of this client got, in order. They are forgotten.
--spec seen(client()) -> [fxml:xmlel()].
+%% The elements that the c2s of this client got, in order. They are forgotten. ended: the client has been told that its session is
+%% over, and the c2s may still be getting the last of them.
+-spec seen(client() | {ended, client()}) -> [fxml:xmlel()].
+seen({ended, Client}) ->
+    [begin
+         Monitor = monitor(process, Session),
+         receive {'DOWN', Monitor, process, Session, _} -> ok after ?TIMEOUT -> error({session_lives, Client}) end
+     end || Session <- lists:usort(ets:select(?MODULE, [{{{Client, '_'}, '_', '$1'}, [], ['$1']}]))],
+    seen(Client);
 seen(Client) ->
-    Elements = ets:select(?MODULE, [{{{Client, '_'}, '$1'}, [], ['$1']}]),
-    _ = ets:select_delete(?MODULE, [{{{Client, '_'}, '_'}, [], [true]}]),
+    Elements = ets:select(?MODULE, [{{{Client, '_'}, '$1', '_'}, [], ['$1']}]),
+    _ = ets:select_delete(?MODULE, [{{{Client, '_'}, '_', '_'}, [], [true]}]),
     Elements.

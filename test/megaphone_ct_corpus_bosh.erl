@@ -25,16 +25,21 @@
 
 -spec play(megaphone_ct_corpus:entry(), Connection, Fetch) -> outcome() when
     Connection :: #{side := megaphone_ct_corpus:side(), port := inet:port_number(), user := binary()},
-    Fetch :: fun((megaphone_ct_corpus:client()) -> [fxml:xmlel()]).
+    Fetch :: fun((megaphone_ct_corpus:client() | {ended, megaphone_ct_corpus:client()}) -> [fxml:xmlel()]).
 play({_Name, Steps, _Options}, #{user := User} = Connection, Fetch) ->
     Player = Connection#{sockets => #{}, buffers => #{}, answers => [], sid => <<"none">>, client => none},
     Played = lists:foldl(fun step/2, Player, lists:append([expand(Step) || Step <- Steps])),
     #{answers := Reversed, sockets := Sockets, client := Client} = Played,
     [ok = socket:close(Socket) || Socket <- maps:values(Sockets)],
     Answers = lists:reverse(Reversed),
-    #{short => [short(Answer) || Answer <- Answers],
+    Short = [short(Answer) || Answer <- Answers],
+    Whose = case lists:member("200 terminate", Short) of
+        true -> {ended, Client};
+        false -> Client
+    end,
+    #{short => Short,
       answers => [comparable(Answer, User) || Answer <- Answers],
-      seen => megaphone_ct_corpus:neutral(Fetch(Client), User)}.
+      seen => megaphone_ct_corpus:neutral(Fetch(Whose), User)}.
 
 expand({create, Attrs}) -> expand({create, Attrs, ""});
 expand({create, Attrs, Payload}) -> [{send, a, Attrs, Payload}, {answer, a}, learn_sid];

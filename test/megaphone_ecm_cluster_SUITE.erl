@@ -78,7 +78,10 @@ users_of_a_stopping_node_return_on_the_other(Config) ->
     Leaving = on_node(megaphone_ct_node:name(Second), Users, Config),
     ok = megaphone_ct_node:stop(Second),
     %% There are others to come back to.
-    [?assertMatch({match, _}, re:run(trailing(Socket), "<reset .*</stream:stream>")) || {tcp, Socket} <- Leaving],
+    [begin
+         Said = trailing(Socket),
+         ?assertMatch({_, {match, _}}, {Said, re:run(Said, "<reset .*</stream:stream>")})
+     end || {tcp, Socket} <- Leaving],
     ok = megaphone_ct_numbered:leave(Users),
     return(Config).
 

@@ -7,7 +7,7 @@
 -export([data_that_is_there_is_given_at_once/1, data_that_is_not_there_wakes_who_waits/1,
          each_client_has_its_connection_id/1, clients_addresses_are_theirs/1, links_are_listed/1,
          http_handlers_start_with_a_request/1, file_arrives_identical/1, slow_reader_holds_up_its_client_alone/1]).
--export([stopped_listener_is_said_goodbye/1, listener_in_a_tree_of_ones_own/1]).
+-export([stopped_listener_is_said_goodbye/1, application_ends_when_its_links_have/1, listener_in_a_tree_of_ones_own/1]).
 -export([options_say_what_to_do/1, secret_files_are_checked/1, secrets_are_in_no_report/1]).
 %% A handler.
 -export([upload/1]).
@@ -29,7 +29,7 @@ groups() ->
        clients_addresses_are_theirs, links_are_listed, http_handlers_start_with_a_request, file_arrives_identical,
        slow_reader_holds_up_its_client_alone]},
      {listeners, [],
-      [stopped_listener_is_said_goodbye, listener_in_a_tree_of_ones_own, options_say_what_to_do,
+      [stopped_listener_is_said_goodbye, application_ends_when_its_links_have, listener_in_a_tree_of_ones_own, options_say_what_to_do,
        secret_files_are_checked, secrets_are_in_no_report]}].
 
 init_per_suite(Config) ->
@@ -192,6 +192,18 @@ stopped_listener_is_said_goodbye(Config) ->
     ?assertEqual({ok, <<"the last">>}, gen_tcp:recv(Client, 0, ?TIMEOUT)),
     ?assertEqual({error, closed}, gen_tcp:recv(Client, 0, ?TIMEOUT)),
     await(fun() -> megaphone:links() =:= [] end),
+    ok = megaphone_ct_streams:stop(Started).
+
+%% Who stops the node halts it next.
+application_ends_when_its_links_have(Config) ->
+    Started = megaphone_ct_streams:start(Config, []),
+    {Client, Server} = pair(megaphone),
+    ok = gen_tcp:send(Server, "the last"),
+    ok = application:stop(megaphone),
+    ?assertEqual([], megaphone_nif:links()),
+    ?assertEqual({ok, <<"the last">>}, gen_tcp:recv(Client, 0, ?TIMEOUT)),
+    ?assertEqual({error, closed}, gen_tcp:recv(Client, 0, ?TIMEOUT)),
+    {ok, _} = application:ensure_all_started(megaphone),
     ok = megaphone_ct_streams:stop(Started).
 
 %% The listener's processes are those of any other, and its links outlive them.

@@ -6,6 +6,9 @@
 
 -include_lib("kernel/include/logger.hrl").
 
+%% Milliseconds that links may take to end; the library gives them 2,000.
+-define(LINKS_END, 4000).
+
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Arguments) ->
     case megaphone_nif:load() of
@@ -35,7 +38,16 @@ prep_stop(State) ->
 %% way to a halt it waits for this function.
 close_all() ->
     true = register(megaphone_stopping, self()),
-    megaphone_nif:stop().
+    ok = megaphone_nif:stop(),
+    await_links(erlang:monotonic_time(millisecond) + ?LINKS_END).
+
+%% What clients of connection managers were told is on its way until their links have ended. Who halts the node before that has
+%% them told nothing.
+await_links(Deadline) ->
+    case megaphone_nif:links() =:= [] orelse erlang:monotonic_time(millisecond) > Deadline of
+        true -> ok;
+        false -> receive after 10 -> await_links(Deadline) end
+    end.
 
 %% Whether the application does not run, or is being stopped.
 -spec is_stopped() -> boolean().

@@ -7,6 +7,7 @@ use common::ecm::{Ecm, Plan, connect, echo, free_address, rest, wait_until};
 use common::node::TestNode;
 use megaphone_proto::link::GoAway;
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 fn two(root: &str) -> (TestNode, TestNode, Ecm, SocketAddr, Plan) {
     let (a, b, listen) = (TestNode::start("ejabberd@a"), TestNode::start("ejabberd@b"), free_address());
@@ -68,16 +69,31 @@ fn a_node_that_is_down_is_left_out_and_taken_back() {
 }
 
 #[test]
-fn clients_of_a_node_that_stops_are_spread() {
+fn clients_of_a_node_that_drains_are_spread() {
     let (a, b, _ecm, listen, _) = two("");
     let mut first = clients(listen, 20);
     let (owner, other) = if a.streams() > 0 { (&a, &b) } else { (&b, &a) };
-    owner.go_away(GoAway::Stopping);
+    owner.go_away(GoAway::Draining);
     for client in &mut first {
         assert_eq!(rest(client), (Vec::new(), false));
     }
     let _again = clients(listen, 20);
     assert_eq!((owner.streams(), other.streams()), (0, 20));
+}
+
+/// It has something to tell them, which takes a node with many users a while.
+#[test]
+fn clients_of_a_node_that_stops_are_its_own_for_a_while() {
+    let (a, b, ecm, listen, _) = two("");
+    let mut first = clients(listen, 20);
+    let owner = if a.streams() > 0 { &a } else { &b };
+    owner.go_away(GoAway::Stopping);
+    ecm.wait_for("node takes no new clients", 1);
+    for _ in 0..25 {
+        std::thread::sleep(Duration::from_millis(20));
+        first.iter_mut().for_each(|client| echo(client, b"still here"));
+    }
+    assert_eq!(owner.streams(), 20);
 }
 
 #[test]
@@ -88,7 +104,7 @@ fn who_was_answered_moves_to_another_node_and_stays_connected() {
     ecm.wait_for("link made", 2);
     let mut clients = clients(listen, 20);
     let (owner, other) = if a.streams() > 0 { (&a, &b) } else { (&b, &a) };
-    owner.go_away(GoAway::Stopping);
+    owner.go_away(GoAway::Draining);
     wait_until("all have left", || owner.streams() == 0);
     clients.iter_mut().for_each(|client| echo(client, b"again"));
     assert_eq!(other.streams(), 20);

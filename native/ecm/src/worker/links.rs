@@ -10,9 +10,13 @@ use megaphone_proto::link::{
 };
 use rustix::io::Errno;
 use std::mem;
+use std::time::Duration;
 
 /// Reads of one link before others have their turn.
 const READS: usize = 4;
+/// How long a node that stops has for telling its clients itself. Before that they would be gone without a word, and
+/// without their sessions' end.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// Clients of lost links that are looked at in a turn.
 const SHED: usize = 1024;
 
@@ -194,6 +198,8 @@ impl Worker {
     fn node_leaves(&mut self, at: usize, reason: GoAway) {
         let Some(Some(uplink)) = self.links.get_mut(at) else { return };
         uplink.is_leaving = true;
+        let patience = if reason == GoAway::Stopping { FAREWELL } else { Duration::ZERO };
+        uplink.spread_from = self.now.after(patience);
         let Some(node) = self.nodes.get(uplink.node) else { return };
         let streams = uplink.streams();
         tracing::info!(node = %node.settings.name, ?reason, streams, "node takes no new clients on a link");
@@ -350,7 +356,11 @@ impl Worker {
     }
 
     fn spread(&mut self, at: usize) {
-        while self.pace.take() {
+        let is_early = self
+            .links
+            .get(at)
+            .is_some_and(|uplink| uplink.as_ref().is_some_and(|uplink| self.now < uplink.spread_from));
+        while !is_early && self.pace.take() {
             let next = self.links.get_mut(at).and_then(|uplink| uplink.as_mut()?.next_to_spread());
             match next {
                 Some(slot) if self.keep(slot) => {}

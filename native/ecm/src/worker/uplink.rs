@@ -49,7 +49,9 @@ pub(super) struct Uplink {
     pub(super) since: Time,
     /// The node wants no more streams.
     pub(super) is_leaving: bool,
-    /// How far its clients were asked to go elsewhere.
+    /// When its clients are to be asked to go elsewhere, if the node wants no more.
+    pub(super) spread_from: Time,
+    /// How far they were asked.
     pub(super) spread: usize,
     /// Slots of clients by stream.
     clients: Vec<u32>,
@@ -69,6 +71,7 @@ impl Uplink {
             writable: false,
             since: dial_at,
             is_leaving: false,
+            spread_from: dial_at,
             spread: 0,
             clients: Vec::new(),
         }
