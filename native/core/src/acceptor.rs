@@ -14,7 +14,6 @@ use crate::store::Pending;
 use crate::stream_end::StreamFd;
 use megaphone_proto::link::{Open, Reason};
 use megaphone_proto::time::Time;
-use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -111,9 +110,7 @@ impl<H: Host> Engine<H> {
             |conn| {
                 let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
                 let token = Token(conn.slot() as usize);
-                let registered = shard.registry.register(&mut SourceFd(&raw), token, interest);
-                registered
-                    .map_err(|error| error.raw_os_error().map_or(Errno::NOMEM, Errno::from_raw_os_error))
+                shard.watch(raw, token, interest)
             },
         );
         // When all slots are taken the socket closes here; `max_connections` is far below.

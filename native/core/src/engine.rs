@@ -18,9 +18,7 @@ use crate::sid::{Secret, Sid};
 use crate::store::{Guard, Pending, Store};
 use megaphone_proto::bosh::Condition;
 use megaphone_proto::time::Time;
-use mio::unix::SourceFd;
 use parking_lot::RwLock;
-use rustix::fd::AsRawFd;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -74,7 +72,7 @@ impl<H: Host> Stored<H> for Connection<H> {
         self.transport().never_block_on_close();
         // Explicitly: a sendfile may hold another descriptor of the same socket.
         if let Some(fd) = self.transport().carrier.socket() {
-            let _gone_with_the_descriptor = shard.registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+            shard.unwatch(fd);
         }
     }
 

@@ -19,7 +19,6 @@ use crate::mailbox::Place;
 use megaphone_proto::link::{Failure, Refusal, Request};
 use megaphone_proto::time::Time;
 use member::Member;
-use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use parking_lot::Mutex;
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -231,11 +230,9 @@ impl<H: Host> Links<H> {
         let fd = handshake.socket.as_raw_fd();
         let place = put(&mut self.handshakes, handshake);
         let (token, interest) = (Token(HANDSHAKES + place), Interest::READABLE | Interest::WRITABLE);
-        let registered =
-            self.engine.shards[self.index].registry.register(&mut SourceFd(&fd), token, interest);
-        if let Err(error) = registered {
+        if let Err(error) = self.engine.shards[self.index].watch(fd, token, interest) {
             self.handshakes[place] = None;
-            return Err(error.raw_os_error().map_or(Errno::NOMEM, Errno::from_raw_os_error));
+            return Err(error);
         }
         self.advance(place, sink);
         Ok(())
@@ -264,8 +261,7 @@ impl<H: Host> Links<H> {
         let handshake = self.handshakes.get_mut(place)?.take()?;
         while self.handshakes.pop_if(|last| last.is_none()).is_some() {}
         let shard = &self.engine.shards[self.index];
-        let fd = handshake.socket.as_raw_fd();
-        let _gone_with_the_descriptor = shard.registry.deregister(&mut SourceFd(&fd));
+        shard.unwatch(&handshake.socket);
         Some(handshake)
     }
 

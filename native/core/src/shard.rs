@@ -7,14 +7,17 @@ use crate::host::Host;
 use crate::mailbox::{Mail, Mailbox, Place};
 use crate::session::BoshSession;
 use crate::store::Store;
-use mio::Registry;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
 use parking_lot::Mutex;
+use rustix::fd::{AsFd, AsRawFd, RawFd};
+use rustix::io::Errno;
 use std::sync::Arc;
 
 pub(crate) struct Shard<H: Host> {
     pub(crate) connections: Store<Connection<H>>,
     pub(crate) sessions: Store<BoshSession<H>>,
-    pub(crate) registry: Registry,
+    registry: Registry,
     pub(crate) mailbox: Arc<Mailbox>,
     /// Processes that have ended, for the reactor.
     ended: Mutex<Shares<H>>,
@@ -36,6 +39,17 @@ impl<H: Host> Shard<H> {
             ended: Mutex::default(),
             arrivals: Mutex::default(),
         })
+    }
+
+    /// Has the reactor told of a descriptor, by edges.
+    pub(crate) fn watch(&self, fd: RawFd, token: Token, interest: Interest) -> Result<(), Errno> {
+        let registered = self.registry.register(&mut SourceFd(&fd), token, interest);
+        registered.map_err(|error| error.raw_os_error().map_or(Errno::NOMEM, Errno::from_raw_os_error))
+    }
+
+    /// Before a descriptor is closed: another one of the same socket would keep the interest alive.
+    pub(crate) fn unwatch(&self, fd: impl AsFd) {
+        let _gone_with_the_descriptor = self.registry.deregister(&mut SourceFd(&fd.as_fd().as_raw_fd()));
     }
 
     /// For everybody but the reactor.

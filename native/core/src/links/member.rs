@@ -15,10 +15,8 @@ use crate::listener::Listener;
 use crate::stream_end::StreamEnd;
 use megaphone_proto::link::{End, Event, GoAway, Link, Refusal, ResumeError, Side};
 use megaphone_proto::time::Time;
-use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -142,10 +140,9 @@ impl<H: Host> Member<H> {
         let (socket, opening) = handshake.welcome(received);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(LINKS + self.place);
-        let registered = turn.shard().registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest);
+        let registered = turn.shard().watch(socket.as_raw_fd(), token, interest);
         self.is_dirty = true;
         if let Err(error) = registered {
-            let error = error.raw_os_error().map_or(Errno::NOMEM, Errno::from_raw_os_error);
             turn.engine.shared.notices.register_failed(turn.sink, self.listener.id, error);
             self.machine.handle_disconnect(turn.now);
             return self.handle_news(turn);
@@ -163,8 +160,7 @@ impl<H: Host> Member<H> {
 
     fn disconnect(&mut self, turn: &Turn<'_, H>) {
         if let Some(connection) = self.connection.take() {
-            let fd = connection.socket.as_raw_fd();
-            let _gone_with_the_descriptor = turn.shard().registry.deregister(&mut SourceFd(&fd));
+            turn.shard().unwatch(&connection.socket);
         }
     }
 

@@ -6,7 +6,6 @@ use crate::link_registry::Gate;
 use crate::listener::{Acceptor, Listener, ListenerConfig, ListenerInfo, Mode};
 use crate::mailbox::Mail;
 use crate::reactor::LISTENERS;
-use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -56,9 +55,7 @@ impl<H: Host> System<H> {
         // Settings that changed meanwhile.
         listener.configure(&self.engine.shared.xmpp());
         let token = Token(LISTENERS + id.0 as usize);
-        let registered =
-            self.engine.shards[shard].registry.register(&mut SourceFd(&raw), token, Interest::READABLE);
-        if registered.is_err() {
+        if self.engine.shards[shard].watch(raw, token, Interest::READABLE).is_err() {
             self.engine.free_port(&listener);
             self.engine.listeners.write().remove(&id.0);
             return Err(Error::Os(Errno::NOSPC));
@@ -217,9 +214,8 @@ impl<H: Host> Engine<H> {
     pub(super) fn free_port(&self, listener: &Listener<H>) -> bool {
         let Some(fd) = listener.fd.lock().take() else { return false };
         self.pass_name_on(listener);
-        // The descriptor may be shared with the one who opened it: closing ours would not end the interest.
-        let _gone_with_the_descriptor =
-            self.shards[listener.shard].registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        // The descriptor may be shared with the one who opened it.
+        self.shards[listener.shard].unwatch(&fd);
         true
     }
 
