@@ -1,20 +1,8 @@
 //! Alerts (RFC 8446 section 6, RFC 5246 section 7.2).
 
-use super::error::PeerError;
-
 /// Why a connection ends, in one byte. Any value may arrive.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Alert(pub u8);
-
-/// What a peer's alert asks for.
-pub(super) enum Meaning {
-    /// Nothing more will come, and nothing is wrong.
-    Close,
-    /// A warning that changes nothing.
-    Ignored,
-    /// The peer has given up.
-    Fatal(Alert),
-}
 
 pub(super) const WARNING: u8 = 1;
 pub(super) const FATAL: u8 = 2;
@@ -70,23 +58,6 @@ impl Alert {
             116 => "certificate_required",
             120 => "no_application_protocol",
             _ => "unknown alert",
-        }
-    }
-
-    /// What a record of type alert says. One alert a record: RFC 8446 section 5.1 asks for it, and no TLS 1.2 does otherwise.
-    pub(super) fn read(payload: &[u8], is_tls13: bool) -> Result<Meaning, PeerError> {
-        let &[level, description] = payload else { return Err(PeerError::Malformed) };
-        let alert = Self(description);
-        if alert == Self::CLOSE_NOTIFY {
-            return Ok(Meaning::Close);
-        }
-        // TLS 1.3 has no warnings but these two, whatever their level says (section 6).
-        let is_warning = if is_tls13 { alert == Self::USER_CANCELED } else { level == WARNING };
-        match level {
-            _ if is_warning => Ok(Meaning::Ignored),
-            FATAL => Ok(Meaning::Fatal(alert)),
-            _ if is_tls13 => Ok(Meaning::Fatal(alert)),
-            _ => Err(PeerError::IllegalValue),
         }
     }
 
