@@ -149,9 +149,12 @@ impl Control for Office {
     }
 
     fn is_ready(&self) -> bool {
-        !self.is_draining.load(Ordering::Relaxed)
-            && self.listeners().iter().all(|listener| listener.is_open)
-            && self.stats().nodes.iter().any(|node| node.is_up)
+        if self.is_draining.load(Ordering::Relaxed) {
+            return false;
+        }
+        let reports = self.reports();
+        reports.iter().flat_map(|report| &report.listeners).all(|listener| listener.is_open)
+            && reports.iter().flat_map(|report| &report.nodes).any(|node| node.is_up)
     }
 }
 
