@@ -15,6 +15,7 @@ pub mod notify;
 mod office;
 mod resolve;
 pub mod service;
+mod service_thread;
 pub mod settings;
 mod sys;
 mod worker;

@@ -76,15 +76,12 @@ fn serve(file: &Path, settings: Settings, environment: &Environment) -> Result<(
     // The workers come first: they would have copies of whatever sockets are there.
     let service = Service::start(file, settings, environment)?;
     let control = service.control();
-    let start_http = |listen| {
-        http::start(listen, Arc::clone(&control))
-            .map_err(|error| format!("[http]: can't listen at {listen}: {error}"))
-    };
-    let http = http.map(start_http).transpose()?;
-    let start_node = |node| {
-        erlang_node::start(&node, Arc::clone(&control)).map_err(|error| format!("[erlang_node]: {error}"))
-    };
-    let node = node.map(start_node).transpose()?;
+    let http = http
+        .map(|listen| http::start(listen, Arc::clone(&control)))
+        .transpose()
+        .map_err(|error| error.to_string())?;
+    let node =
+        node.map(|node| erlang_node::start(&node, control)).transpose().map_err(|error| error.to_string())?;
     let notifier = Notifier::of_process();
     let ended = service.wait(notifier.watchdog_interval(), &mut |notice| tell(&notifier, notice));
     http.into_iter().for_each(http::Handle::stop);

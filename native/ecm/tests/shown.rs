@@ -79,6 +79,6 @@ fn an_address_for_http_that_is_taken_is_an_error_with_its_name() {
     let listen = taken.local_addr().unwrap();
     let plan = Plan::default().listener(free_address(), "echo", "").node(&node, "");
     let mut ecm = Ecm::start(&plan.tables(&format!("[http]\nlisten = \"{listen}\"")));
-    ecm.wait_for(&format!("[http]: can't listen at {listen}"), 1);
+    ecm.wait_for(&format!("ERROR megaphone_ecm: [http] can't listen on {listen}: "), 1);
     assert_eq!(ecm.exit_code(), Some(2));
 }

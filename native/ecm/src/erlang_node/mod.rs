@@ -8,54 +8,22 @@ mod quiet;
 mod registration;
 mod requests;
 
+pub use crate::service_thread::Handle;
+
 use crate::control::Control;
 use crate::settings::ErlangNode;
 use megaphone_proto::dist::{Local, epmd};
-use mio::Waker;
 use node::Node;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::AtomicBool;
 
 /// The process of the node that is asked: `{ecm, 'ecm1@edge.example.org'}`.
 pub const PROCESS: &str = "ecm";
 
-/// A running node. It ends when this is dropped: nodes that are connected notice at once, and epmd forgets the name.
-#[derive(Debug)]
-pub struct Handle {
-    is_over: Arc<AtomicBool>,
-    waker: Waker,
-    thread: Option<JoinHandle<()>>,
-    address: SocketAddr,
-}
-
-impl Handle {
-    /// Where it listens.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Ends it, after what was answered has been sent as far as sockets take it.
-    pub fn stop(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Release);
-        if let Err(error) = self.waker.wake() {
-            // It ends with the program then.
-            tracing::warn!(%error, "the Erlang node can't be ended");
-        } else if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
-            tracing::error!("the Erlang node ended by a panic before");
-        }
-    }
-}
-
-/// Starts the node in a thread of its own.
+/// Starts the node in a thread of its own. When its handle is dropped, nodes that are connected notice at once, and epmd forgets
+/// the name.
 ///
 /// Without epmd it is not found, but runs: epmd is asked until it answers. `ERL_EPMD_PORT` says where it is, as to Erlang.
 ///
@@ -81,9 +49,10 @@ pub fn start_at(config: &ErlangNode, epmd: SocketAddr, control: Arc<dyn Control>
     let listen = config.listen.unwrap_or_else(|| listen_address(&config.name));
     let node = Node::listen(local, listen, epmd, control, is_over.clone())?;
     let (waker, address) = (node.waker()?, node.address());
-    let thread = std::thread::Builder::new().name("ecm_erlang".into()).spawn(move || node.run())?;
+    let handle =
+        Handle::spawn(("the Erlang node", "ecm_erlang"), address, (is_over, waker), move || node.run())?;
     tracing::info!(name = &*config.name, %address, "Erlang node listens");
-    Ok(Handle { is_over, waker, thread: Some(thread), address })
+    Ok(handle)
 }
 
 /// All addresses, unless the name says that it is one: `ecm@127.0.0.1`, `ecm@localhost`.

@@ -5,6 +5,8 @@
 mod exchange;
 mod metrics;
 
+pub use crate::service_thread::Handle;
+
 use crate::control::Control;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -12,7 +14,6 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Connections at a time. Others are closed.
@@ -24,40 +25,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const WAKER: Token = Token(0);
 const LISTENER: Token = Token(1);
 
-/// The running endpoint. It takes no more connections when this is dropped; answers that were begun have threads of their own.
-#[derive(Debug)]
-pub struct Handle {
-    is_over: Arc<AtomicBool>,
-    waker: Waker,
-    thread: Option<JoinHandle<()>>,
-    address: SocketAddr,
-}
-
-impl Handle {
-    /// Where it listens.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Ends it.
-    pub fn stop(self) {
-        drop(self);
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Release);
-        if let Err(error) = self.waker.wake() {
-            // It ends with the program then.
-            tracing::warn!(%error, "the HTTP endpoint can't be ended");
-        } else if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
-            tracing::error!("the HTTP endpoint ended by a panic before");
-        }
-    }
-}
-
-/// Starts the endpoint in a thread of its own. Whoever can connect may read, so the address is to be one of loopback.
+/// Starts the endpoint in a thread of its own. Whoever can connect may read, so the address is to be one of loopback. It takes no
+/// more connections when its handle is dropped; answers that were begun have threads of their own.
 ///
 /// # Errors
 /// The address can't be listened on.
@@ -70,9 +39,10 @@ pub fn start(listen: SocketAddr, control: Arc<dyn Control>) -> io::Result<Handle
     let address = listener.local_addr()?;
     let is_over = Arc::new(AtomicBool::new(false));
     let server = Server { poll, listener, control, is_over: is_over.clone(), places: Arc::new(()) };
-    let thread = std::thread::Builder::new().name("ecm_http".into()).spawn(move || server.run())?;
+    let handle =
+        Handle::spawn(("the HTTP endpoint", "ecm_http"), address, (is_over, waker), move || server.run())?;
     tracing::info!(%address, "HTTP endpoint listens");
-    Ok(Handle { is_over, waker, thread: Some(thread), address })
+    Ok(handle)
 }
 
 struct Server {
