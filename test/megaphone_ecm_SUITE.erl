@@ -316,7 +316,12 @@ removed_listener_sends_managers_away(Config) ->
 
 %% The port stays ejabberd's all the time. Links end with Megaphone, and managers make others.
 restarted_megaphone_has_links_again(Config) ->
+    Before = open_listeners(Config),
     [ok = call(Config, application, stop, [Application]) || Application <- [megaphone_ejabberd, megaphone]],
     {ok, _} = call(Config, application, ensure_all_started, [megaphone_ejabberd]),
     ok = megaphone_ct_ecm:await_link(ejabberd(Config)),
+    %% Each of ejabberd's listeners finds out by itself, once a second, that Megaphone is back.
+    await(fun() -> open_listeners(Config) =:= Before end),
     users_of_every_transport_talk(Config).
+
+open_listeners(Config) -> length([Id || #{id := Id, is_open := true} <- call(Config, megaphone, listeners, [])]).
